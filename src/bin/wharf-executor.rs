@@ -1,0 +1,88 @@
+//! What a container's unit runs: it sets the container up, hands it to systemd, and is gone.
+
+use std::env;
+use std::process::ExitCode;
+
+use wharf::exec::{self, Failure};
+use wharf::host::Paths;
+use wharf::spec::ContainerName;
+
+const USAGE: &str = "\
+wharf-executor is what the units of containers run; systemd calls it.
+
+  wharf-executor start NAME     start a container, and hand it to systemd
+  wharf-executor stop NAME      send its image's stop signal (ExecStop=)
+  wharf-executor stopped NAME   explain how it ended (ExecStopPost=)
+  wharf-executor refuse NAME    say why its file can't be used
+
+Exit status: 0 done; 2 wrong arguments; else one of systemd.exec(5), \"Process
+Exit Codes\": 203 the program can't be run, 217 the user, 226 the namespaces,
+the root or a mount, and so on. `wharf plan NAME` shows what a start does.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let (verb, name) = match (arguments.next(), arguments.next(), arguments.next()) {
+        (Some(verb), None, None) if verb == "--help" => {
+            #[expect(clippy::print_stdout, reason = "this is what was asked for")]
+            {
+                print!("{USAGE}");
+            }
+            return ExitCode::SUCCESS;
+        }
+        (Some(verb), Some(name), None) => (verb, name),
+        _ => return usage(),
+    };
+    let name: ContainerName = match name.parse() {
+        Ok(name) => name,
+        Err(error) => {
+            say(3, &format!("{name}: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    let paths = Paths::from_environment();
+    let variable = |name: &str| env::var(name).ok();
+    match verb.as_str() {
+        "start" => end(&name, exec::start(&paths, &name)),
+        "stop" => match exec::stop(&paths, &name, variable("MAINPID").as_deref()) {
+            Ok(explanation) => {
+                explanation.iter().for_each(|text| say(4, text));
+                ExitCode::SUCCESS
+            }
+            Err(failure) => end(&name, Err(failure)),
+        },
+        "stopped" => {
+            let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
+            if let Some(text) = exec::stopped(&paths, &name, result.as_deref(), status.as_deref()) {
+                say(4, &text);
+            }
+            ExitCode::SUCCESS
+        }
+        "refuse" => end(&name, Err(exec::refuse(&paths, &name))),
+        _ => usage(),
+    }
+}
+
+fn end(name: &ContainerName, result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    say(3, &format!("{name}: {failure}"));
+    if let Some(step) = &failure.step {
+        say(5, &format!("{name}: that was the step: {step}"));
+    }
+    ExitCode::from(failure.status.code())
+}
+
+fn usage() -> ExitCode {
+    say(3, USAGE);
+    ExitCode::from(2)
+}
+
+/// To the journal, each line with its priority as systemd reads it (sd-daemon(3)).
+#[expect(clippy::print_stderr, reason = "standard error is the unit's journal")]
+fn say(priority: u8, text: &str) {
+    let prefix =
+        if env::var_os("JOURNAL_STREAM").is_some() { format!("<{priority}>") } else { String::new() };
+    for line in text.lines() {
+        eprintln!("{prefix}{line}");
+    }
+}

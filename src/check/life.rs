@@ -1,0 +1,82 @@
+//! When it starts and how it ends.
+
+use super::{Restart, Rules, Stop, plain};
+use crate::report::{Finding, Source};
+use crate::spec::{ContainerName, Signal, duration};
+
+/// `restart`.
+pub fn restart(rules: &Rules<'_>) -> Restart {
+    match rules.text("restart") {
+        Some(("no", _)) => Restart::No,
+        Some(("on-failure", _)) => Restart::OnFailure,
+        _ => Restart::Always,
+    }
+}
+
+/// `autostart`: for a template never, and for an instance only where its own files say so, since the
+/// template's word would start every instance that anybody made a drop-in for.
+pub fn autostart(rules: &mut Rules<'_>) -> bool {
+    let says = rules.flag("autostart");
+    let own = rules.get("autostart").is_some_and(|entry| is_own(rules.name, &entry.value.place.source));
+    if rules.name.is_template() {
+        if let Some(entry) = rules.get("autostart").filter(|_| own && says == Some(true)) {
+            let prefix = rules.name.prefix();
+            rules.findings.push(
+                Finding::warning(
+                    entry.key.clone(),
+                    "a template can't start at boot: it has no instance by itself",
+                )
+                .hint(format!("write it for an instance, in containers/{prefix}@NAME.toml.d/autostart.toml")),
+            );
+        }
+        return false;
+    }
+    match rules.name.instance() {
+        Some(_) => own && says == Some(true),
+        None => says.unwrap_or(true),
+    }
+}
+
+/// Whether a file is this container's and not its template's or everybody's.
+fn is_own(name: &ContainerName, source: &Source) -> bool {
+    let file = format!("{name}.toml");
+    let folder = format!("{name}.toml.d");
+    source.path.file_name().is_some_and(|last| last == file.as_str())
+        || source
+            .path
+            .parent()
+            .and_then(|parent| parent.file_name())
+            .is_some_and(|last| last == folder.as_str())
+}
+
+/// `[stop]`.
+pub fn stop(rules: &mut Rules<'_>) -> Stop {
+    let signal = rules.digits("stop.signal").and_then(|(text, place)| match text.parse::<Signal>() {
+        Ok(signal) => Some(signal),
+        Err(error) => {
+            rules.error(place, format!("`signal`: {error}"), "for example: signal = \"SIGQUIT\"");
+            None
+        }
+    });
+    let timeout = rules.get("stop.timeout").and_then(|entry| {
+        let text = plain(&entry.value)?;
+        let place = &entry.value.place;
+        match duration(&text) {
+            Ok(time) if time.is_zero() => {
+                rules.error(
+                    place,
+                    "`timeout` can't be nothing: systemd would wait for ever",
+                    "write \"1s\" for a short time, or signal = \"SIGKILL\" to end it at once",
+                );
+                None
+            }
+            Ok(time) => Some(time),
+            Err(error) => {
+                let hint = "for example: timeout = \"10s\"; a stop always has an end";
+                rules.error(place, format!("`timeout`: {error}"), hint);
+                None
+            }
+        }
+    });
+    Stop { signal, timeout }
+}

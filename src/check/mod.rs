@@ -1,0 +1,189 @@
+//! From a document to a checked model: gathers every finding; one rule, one function.
+
+mod life;
+mod limits;
+mod model;
+mod mounts;
+mod network;
+mod paths;
+mod process;
+mod root;
+mod shape;
+mod systemd;
+mod template;
+
+pub use model::{
+    Bind, Container, EnvironmentFile, Limits, Mount, MountKind, Network, Restart, RootMode, RootSource, Stop,
+    SystemdSections, Tmpfs, UserName, Volume,
+};
+
+use crate::report::{self, Finding, Place};
+use crate::spec::{ContainerName, Data, Document, Entries, Entry, Value};
+
+/// What became of a container's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The container, unless one of the findings is an error.
+    pub container: Option<Container>,
+    /// Every finding, by file and line.
+    pub findings: Vec<Finding>,
+    /// Whether boot starts it, as far as the files say so readably; also where there are errors.
+    pub autostart: bool,
+}
+
+/// Checks a container's merged files.
+///
+/// `syntax` are the findings from reading them: they come back among the others, since one mistake of syntax
+/// shouldn't hide the rest.
+pub fn check(name: &ContainerName, document: &Document, syntax: Vec<Finding>) -> Checked {
+    let broken = report::has_errors(&syntax);
+    let mistakes = syntax.len();
+    let mut rules = Rules { name, document, findings: syntax };
+    shape::check(&mut rules);
+    template::percent_signs(&mut rules);
+    network::later(&mut rules);
+    let autostart = life::autostart(&mut rules);
+    let container = container(&mut rules, autostart, broken);
+    // An instance with files of its own is written in its template's language.
+    let container = match name.instance() {
+        Some(instance) => container.map(|container| container.instance(instance)),
+        None => container,
+    };
+    network::low_ports(&mut rules);
+    let mut findings = after_syntax(rules.findings, mistakes);
+    report::sort(&mut findings);
+    findings.dedup();
+    let container = container.filter(|_| !report::has_errors(&findings));
+    Checked { container, findings, autostart }
+}
+
+/// Leaves out what the rules said about a line that isn't TOML: its value is a guess of the parser's.
+fn after_syntax(mut findings: Vec<Finding>, mistakes: usize) -> Vec<Finding> {
+    let line = |finding: &Finding| {
+        let span = finding.place.span.as_ref()?;
+        Some((finding.place.source.path.clone(), finding.place.source.position(span.start).0))
+    };
+    let ruled = findings.split_off(mistakes);
+    if findings.is_empty() {
+        return ruled;
+    }
+    let broken: Vec<_> = findings.iter().filter_map(line).collect();
+    let kept = ruled.into_iter().filter(|finding| line(finding).is_none_or(|line| !broken.contains(&line)));
+    findings.extend(kept);
+    findings
+}
+
+/// Every rule is asked, so that every finding is found, before the first `?`.
+fn container(rules: &mut Rules<'_>, autostart: bool, broken: bool) -> Option<Container> {
+    let name = rules.name.clone();
+    // A key that syntax hides isn't missing.
+    let source = root::source(rules, !broken);
+    let network = network::network(rules, !broken);
+    let description = process::description(rules);
+    let root = root::mode(rules);
+    let entrypoint = process::arguments(rules, "entrypoint");
+    let command = process::arguments(rules, "command");
+    process::something_to_run(rules, !broken);
+    let environment = process::environment(rules);
+    let environment_files = process::environment_files(rules);
+    let working_directory = process::working_directory(rules);
+    let (user, group) = process::user_and_group(rules);
+    let hostname = process::hostname(rules);
+    let init = rules.flag("init").unwrap_or(false);
+    let user_namespace = rules.flag("user-namespace").unwrap_or(true);
+    let mounts = mounts::mounts(rules);
+    let limits = limits::limits(rules);
+    let stop = life::stop(rules);
+    let restart = life::restart(rules);
+    let systemd = systemd::sections(rules);
+    Some(Container {
+        name,
+        description,
+        source: source?,
+        root,
+        entrypoint,
+        command,
+        environment,
+        environment_files,
+        working_directory,
+        user,
+        group,
+        hostname,
+        init,
+        user_namespace,
+        network: network?,
+        mounts,
+        limits,
+        stop,
+        restart,
+        autostart,
+        systemd,
+    })
+}
+
+/// What a rule looks at, and where it puts its findings.
+///
+/// The accessors give nothing for a value of the wrong type: [`shape`] has said so already.
+struct Rules<'d> {
+    name: &'d ContainerName,
+    document: &'d Document,
+    findings: Vec<Finding>,
+}
+
+impl<'d> Rules<'d> {
+    fn get(&self, path: &str) -> Option<&'d Entry> {
+        self.document.get(path.split('.'))
+    }
+
+    fn flag(&self, path: &str) -> Option<bool> {
+        match self.get(path)?.value.data {
+            Data::Flag(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
+    fn text(&self, path: &str) -> Option<(&'d str, &'d Place)> {
+        let value = &self.get(path)?.value;
+        Some((value.text()?, &value.place))
+    }
+
+    /// A text, or a whole number as its digits.
+    fn digits(&self, path: &str) -> Option<(String, &'d Place)> {
+        let value = &self.get(path)?.value;
+        Some((plain(value)?, &value.place))
+    }
+
+    fn texts(&self, path: &str) -> Option<Vec<(&'d str, &'d Place)>> {
+        match &self.get(path)?.value.data {
+            Data::List(values) => values.iter().map(|value| Some((value.text()?, &value.place))).collect(),
+            _ => None,
+        }
+    }
+
+    fn table(&self, path: &str) -> Option<&'d Entries> {
+        match &self.get(path)?.value.data {
+            Data::Table(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    fn error(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(Finding::error(place.clone(), message).hint(hint));
+    }
+
+    /// The main file as a whole, for what isn't there.
+    fn whole(&self) -> Place {
+        Place::file(&self.document.main)
+    }
+}
+
+fn plain(value: &Value) -> Option<String> {
+    match &value.data {
+        Data::Text(text) => Some(text.clone()),
+        Data::Integer(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! One container as checked: what the rest of Wharf may rely on.
+//!
+//! Every value here is valid by itself. Nothing here depends on the host: what an image says, which ids are
+//! leased and what the kernel can do is known only at start.
+//!
+//! In a template (`web@`) texts may hold `%i`, the instance, and `%%`, a percent sign; [`Container::instance`]
+//! replaces them. Everywhere else `%` means itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{ContainerName, Reference, Signal};
+
+/// A declared container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// From the file's name.
+    pub name: ContainerName,
+    /// `description`, for people; the name where it isn't given.
+    pub description: Option<String>,
+    /// `image` or `rootfs`: where the root comes from.
+    pub source: RootSource,
+    /// `root`: what becomes of writes to it.
+    pub root: RootMode,
+    /// `entrypoint`: replaces the image's, and then its command too, as in OCI.
+    pub entrypoint: Option<Vec<String>>,
+    /// `command`: replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// `[environment]`: the last word on the environment.
+    pub environment: BTreeMap<String, String>,
+    /// `environment-files`, in order, over the image's and under `[environment]`.
+    pub environment_files: Vec<EnvironmentFile>,
+    /// `working-directory`, an absolute path inside; the image's where it isn't given.
+    pub working_directory: Option<String>,
+    /// `user`: a name of the image's passwd or a number; the image's where it isn't given.
+    pub user: Option<UserName>,
+    /// `group`: a name of the image's group file or a number; the user's where it isn't given.
+    pub group: Option<UserName>,
+    /// `hostname`; always filled, by the container's name where the file says nothing.
+    pub hostname: String,
+    /// `init`: a small init stays as process 1 and reaps.
+    pub init: bool,
+    /// `user-namespace`: ids inside are a leased range outside.
+    pub user_namespace: bool,
+    /// `network`.
+    pub network: Network,
+    /// `[mounts]`, ordered by target, so that a mount comes after what it lies on.
+    pub mounts: Vec<Mount>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[stop]`.
+    pub stop: Stop,
+    /// `restart`.
+    pub restart: Restart,
+    /// `autostart`: whether boot starts it.
+    pub autostart: bool,
+    /// `[systemd.*]`.
+    pub systemd: SystemdSections,
+}
+
+/// Where a root comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootSource {
+    /// An image of the store.
+    Image(Reference),
+    /// A folder of the host (`rootfs`), absolute and without `..`.
+    Folder(PathBuf),
+}
+
+/// What becomes of writes to the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootMode {
+    /// They fail; /tmp, /run and /var/tmp are fresh tmpfs.
+    ReadOnly,
+    /// They go to memory and are gone with the container.
+    Ephemeral,
+}
+
+/// A file of `NAME=value` lines on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Written with a leading `-`: a missing file is no failure.
+    pub optional: bool,
+}
+
+/// A user or group as the container knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserName {
+    /// A number below 65,536, the size of a container's range of ids.
+    Id(u32),
+    /// A name, looked up in the image's own passwd or group file.
+    Name(String),
+}
+
+/// What the container sees of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// A loopback interface and nothing else.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// Something mounted into the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// Where, inside: absolute, normal (no `.`, `..`, `//` or trailing `/`), not `/`.
+    pub target: String,
+    /// What.
+    pub kind: MountKind,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountKind {
+    /// A path of the host.
+    Bind(Bind),
+    /// A named volume.
+    Volume(Volume),
+    /// Memory, gone with the container.
+    Tmpfs(Tmpfs),
+}
+
+/// A path of the host, file or folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// Absolute and without `..`.
+    pub source: PathBuf,
+    /// Writes fail.
+    pub read_only: bool,
+    /// With what is mounted below it.
+    pub recursive: bool,
+    /// Ids on disk are the container's own (user 101 inside is 101 on disk), where a user namespace is in use.
+    pub idmap: bool,
+}
+
+/// A named volume, kept in the state directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// By the same rules as a container's name.
+    pub name: String,
+    /// Writes fail.
+    pub read_only: bool,
+}
+
+/// A fresh tmpfs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tmpfs {
+    /// The most it can hold, in bytes; the kernel's default (half the memory) where it isn't given.
+    pub size: Option<u64>,
+    /// Permission bits of its root; those of the image's folder at the target where not given.
+    pub mode: Option<u32>,
+}
+
+/// `[limits]`: properties of the unit, each as text that systemd.resource-control(5) takes, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// `memory`: bytes, `MemoryMax=`.
+    pub memory: Option<String>,
+    /// `memory-high`: bytes, `MemoryHigh=`.
+    pub memory_high: Option<String>,
+    /// `swap`: bytes, `MemorySwapMax=`.
+    pub swap: Option<String>,
+    /// `cpu`: per cent of one CPU, `CPUQuota=`.
+    pub cpu: Option<String>,
+    /// `cpu-weight`: 1 to 10000, `CPUWeight=`.
+    pub cpu_weight: Option<String>,
+    /// `cpus`: a list of CPUs, `AllowedCPUs=`.
+    pub cpus: Option<String>,
+    /// `io-weight`: 1 to 10000, `IOWeight=`.
+    pub io_weight: Option<String>,
+    /// `tasks`: processes and threads, `TasksMax=`.
+    pub tasks: Option<String>,
+    /// `open-files`: file descriptors of a process, `LimitNOFILE=`.
+    pub open_files: Option<String>,
+}
+
+/// `[stop]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// `signal`; the image's where it isn't given, SIGTERM where that says nothing either.
+    pub signal: Option<Signal>,
+    /// `timeout`, after which what is left is killed; systemd's default where it isn't given.
+    pub timeout: Option<Duration>,
+}
+
+/// `restart`, as `Restart=` of systemd.service(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    No,
+    /// After an end that is a failure.
+    OnFailure,
+    /// After every end that nobody asked for.
+    Always,
+}
+
+/// `[systemd.Unit]` and `[systemd.Service]`: settings in the order they stand in the unit, a list being the
+/// same key several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemdSections {
+    /// `[systemd.Unit]`.
+    pub unit: Vec<(String, String)>,
+    /// `[systemd.Service]`.
+    pub service: Vec<(String, String)>,
+}

@@ -1,0 +1,203 @@
+//! What runs inside, and as whom.
+
+use std::collections::BTreeMap;
+
+use super::{EnvironmentFile, Rules, UserName, paths, plain};
+use crate::report::Place;
+use crate::spec::{ContainerName, Data};
+
+/// The number of ids in a container's range.
+const IDS: u32 = 65_536;
+
+/// The kernel's limit for a host name (`__NEW_UTS_LEN`).
+pub(super) const HOSTNAME_MAX: usize = 64;
+
+/// `description`: one line.
+pub fn description(rules: &mut Rules<'_>) -> Option<String> {
+    let (text, place) = rules.text("description")?;
+    if text.chars().any(char::is_control) {
+        rules.error(
+            place,
+            "`description` must be one line",
+            "take out newlines, tabs and other control characters",
+        );
+        return None;
+    }
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// `entrypoint` or `command`: a program and its arguments.
+pub fn arguments(rules: &mut Rules<'_>, key: &str) -> Option<Vec<String>> {
+    let texts = rules.texts(key)?;
+    for (index, (text, place)) in texts.iter().enumerate() {
+        if text.contains('\0') {
+            rules.error(place, format!("`{key}` has a NUL byte, which no argument can hold"), "take it out");
+        } else if index == 0 && text.is_empty() {
+            rules.error(place, format!("the program of `{key}` is empty"), "name a program first");
+        }
+    }
+    Some(texts.into_iter().map(|(text, _)| text.to_owned()).collect())
+}
+
+/// A folder has no config to say what runs.
+pub fn something_to_run(rules: &mut Rules<'_>, required: bool) {
+    let required = required && rules.get("image").is_none();
+    let Some(rootfs) = rules.get("rootfs").filter(|_| required) else { return };
+    let given = |key: &str| match rules.get(key).map(|entry| &entry.value.data) {
+        Some(Data::List(values)) => !values.is_empty(),
+        Some(_) => true,
+        None => false,
+    };
+    if !given("command") && !given("entrypoint") {
+        rules.error(
+            &rootfs.key,
+            "`command` is required with `rootfs`: a folder doesn't say what to run",
+            "for example: command = [\"/usr/sbin/nginx\", \"-g\", \"daemon off;\"]",
+        );
+    }
+}
+
+/// `[environment]`.
+pub fn environment(rules: &mut Rules<'_>) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::new();
+    let Some(entries) = rules.table("environment") else { return environment };
+    for (name, entry) in entries {
+        if name.is_empty() || name.contains('=') || name.chars().any(char::is_control) {
+            rules.error(
+                &entry.key,
+                "this can't be the name of a variable",
+                "a name isn't empty and has no `=` and no control characters",
+            );
+            continue;
+        }
+        let value = match &entry.value.data {
+            Data::Flag(flag) => flag.to_string(),
+            _ => match plain(&entry.value) {
+                Some(text) => text,
+                None => continue,
+            },
+        };
+        if value.contains('\0') {
+            // The value itself may be a secret: never in a message.
+            rules.error(&entry.key, format!("the value of `{name}` has a NUL byte"), "take it out");
+        }
+        environment.insert(name.clone(), value);
+    }
+    environment
+}
+
+/// `environment-files`.
+pub fn environment_files(rules: &mut Rules<'_>) -> Vec<EnvironmentFile> {
+    let mut files = Vec::new();
+    for (text, place) in rules.texts("environment-files").unwrap_or_default() {
+        let (path, optional) = text.strip_prefix('-').map_or((text, false), |path| (path, true));
+        match paths::host(path) {
+            Ok(path) => files.push(EnvironmentFile { path, optional }),
+            Err(error) => {
+                rules.error(
+                    place,
+                    format!("\"{text}\" of `environment-files` {}", error.message),
+                    error.hint,
+                );
+            }
+        }
+    }
+    files
+}
+
+/// `working-directory`.
+pub fn working_directory(rules: &mut Rules<'_>) -> Option<String> {
+    let (text, place) = rules.text("working-directory")?;
+    match paths::inside(text) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            rules.error(place, format!("`working-directory` {}", error.message), error.hint);
+            None
+        }
+    }
+}
+
+/// `user`, also as `user:group`, and `group`.
+pub fn user_and_group(rules: &mut Rules<'_>) -> (Option<UserName>, Option<UserName>) {
+    let group = rules.digits("group").and_then(|(text, place)| user_name(rules, "group", &text, place));
+    let Some((text, place)) = rules.digits("user") else { return (None, group) };
+    match text.split_once(':') {
+        Some((user, after)) => {
+            if let Some(entry) = rules.get("group") {
+                rules.error(
+                    &entry.key,
+                    "`group` can't stand beside a `user` that names a group too",
+                    format!("write user = \"{user}\", or leave `group` out"),
+                );
+            }
+            (user_name(rules, "user", user, place), user_name(rules, "user", after, place))
+        }
+        None => (user_name(rules, "user", &text, place), group),
+    }
+}
+
+fn user_name(rules: &mut Rules<'_>, key: &str, text: &str, place: &Place) -> Option<UserName> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '%');
+    match UserName::read(text) {
+        UserName::Id(id) if id < IDS => return Some(UserName::Id(id)),
+        UserName::Id(_) => {
+            rules.error(place, format!("`{key}` {text} is out of range"), "a container's ids are 0 to 65535");
+        }
+        UserName::Name(name) if name.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => {
+            rules.error(place, format!("`{key}` {text} is out of range"), "a container's ids are 0 to 65535");
+        }
+        UserName::Name(name) if !name.is_empty() && !name.starts_with('-') && name.chars().all(good) => {
+            return Some(UserName::Name(name));
+        }
+        UserName::Name(_) => {
+            let hint = "write a name, a number, or either with `:` and a group: \"www-data:www-data\"";
+            rules.error(place, format!("`{key}` is no name and no number: \"{text}\""), hint);
+        }
+    }
+    None
+}
+
+/// `hostname`, or one made of the container's name.
+pub fn hostname(rules: &mut Rules<'_>) -> String {
+    let Some((text, place)) = rules.text("hostname") else { return default_hostname(rules.name) };
+    let template = rules.name.as_str().contains('@');
+    let plain = if template { text.replace("%i", "i") } else { text.to_owned() };
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    if plain.len() > HOSTNAME_MAX || !plain.split('.').all(label) {
+        rules.error(
+            place,
+            format!("`hostname` can't be \"{text}\""),
+            "use at most 64 letters, digits and `-`, with `.` between labels",
+        );
+    }
+    text.to_owned()
+}
+
+/// `web@blue` and `my_app` are no host names; `web-blue` and `my-app` are.
+fn default_hostname(name: &ContainerName) -> String {
+    let text =
+        if name.as_str().contains('@') { format!("{}-%i", name.prefix()) } else { name.as_str().to_owned() };
+    fit_hostname(&text.replace('_', "-"))
+}
+
+/// Cut to what the kernel takes.
+pub(super) fn fit_hostname(text: &str) -> String {
+    let cut = text.char_indices().nth(HOSTNAME_MAX).map_or(text, |(at, _)| &text[..at]);
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+impl UserName {
+    /// Digits are a number, anything else is a name.
+    pub fn read(text: &str) -> Self {
+        match text.parse::<u32>() {
+            Ok(id) if text.bytes().all(|b| b.is_ascii_digit()) => Self::Id(id),
+            _ => Self::Name(text.to_owned()),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Whether every key is one of the table's, and every value what its key takes.
+
+use std::borrow::Cow;
+
+use super::Rules;
+use crate::report::Finding;
+use crate::spec::keys::{self, Kind, Status};
+use crate::spec::{Data, Entries, Entry, Value, nearest};
+
+/// Words of other files, and the keys that do here what they do there.
+const HABITS: &[(&str, &str)] = &[
+    ("bind", "mounts"),
+    ("cap-add", "user-namespace"),
+    ("cmd", "command"),
+    ("depends-on", "links"),
+    ("env", "environment"),
+    ("env-file", "environment-files"),
+    ("environment-file", "environment-files"),
+    ("exec", "command"),
+    ("healthcheck", "health"),
+    ("ports", "publish"),
+    ("service", "systemd"),
+    ("volume", "mounts"),
+    ("volumes", "mounts"),
+    ("workdir", "working-directory"),
+];
+
+/// Looks at everything in the document.
+pub fn check(rules: &mut Rules<'_>) {
+    let document = rules.document;
+    let mut findings = Vec::new();
+    table("", "", &document.entries, &mut findings);
+    rules.findings.append(&mut findings);
+}
+
+/// One table: `path` as in the table of keys, `shown` as the administrator wrote it.
+fn table(path: &str, shown: &str, entries: &Entries, findings: &mut Vec<Finding>) {
+    for (name, entry) in entries {
+        let below = |table: &str| match table {
+            "" => Cow::Borrowed(name.as_str()),
+            table => Cow::Owned(format!("{table}.{name}")),
+        };
+        let (path, inner) = (below(path), below(shown));
+        // A key of one's own never stands for the table's `*`, nor a quoted one for a path.
+        match keys::find(&path).filter(|_| !name.contains(['*', '.'])) {
+            Some(key) => value(key, &inner, entry, findings),
+            None => findings.push(unknown(&path, shown, name, entry)),
+        }
+    }
+}
+
+fn value(key: &keys::Key, shown: &str, entry: &Entry, findings: &mut Vec<Finding>) {
+    if !fits(key.kind, &entry.value) {
+        findings.push(wrong_type(key, shown, &entry.value));
+        return;
+    }
+    let Data::Table(entries) = &entry.value.data else { return };
+    match key.kind {
+        Kind::Table => table(key.path, shown, entries, findings),
+        Kind::Tables => {
+            for (name, entry) in entries {
+                match &entry.value.data {
+                    Data::Table(inner) => {
+                        table(&format!("{}.*", key.path), &format!("{shown}.\"{name}\""), inner, findings);
+                    }
+                    other => findings.push(
+                        Finding::error(
+                            entry.value.place.clone(),
+                            format!("`{name}` of [{shown}] must be a table, and is {}", other.kind()),
+                        )
+                        .hint(format!("for example: {}", key.example)),
+                    ),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn fits(kind: Kind, value: &Value) -> bool {
+    let scalar = |value: &Value| matches!(value.data, Data::Text(_) | Data::Integer(_) | Data::Flag(_));
+    match (kind, &value.data) {
+        (Kind::Text | Kind::TextOrNumber | Kind::TextOrTrue | Kind::Duration, Data::Text(_))
+        | (Kind::Flag, Data::Flag(_))
+        | (Kind::TextOrTrue, Data::Flag(true))
+        | (Kind::TextOrNumber | Kind::Duration | Kind::Number, Data::Integer(_))
+        | (Kind::Table | Kind::Tables, Data::Table(_)) => true,
+        (Kind::Choice(words), Data::Text(text)) => words.contains(&text.as_str()),
+        (Kind::Texts | Kind::Command, Data::List(values)) => {
+            values.iter().all(|value| value.text().is_some())
+        }
+        (Kind::Map, Data::Table(entries)) => entries.values().all(|entry| scalar(&entry.value)),
+        (Kind::Settings, Data::Table(entries)) => entries.values().all(|entry| match &entry.value.data {
+            Data::List(values) => values.iter().all(scalar),
+            _ => scalar(&entry.value),
+        }),
+        _ => false,
+    }
+}
+
+fn wrong_type(key: &keys::Key, shown: &str, value: &Value) -> Finding {
+    let example = format!("for example: {}", key.example);
+    let is = |value: &Value, shown: &str, expected: &str, hint: String| {
+        Finding::error(
+            value.place.clone(),
+            format!("`{shown}` must be {expected}, and is {}", value.data.kind()),
+        )
+        .hint(hint)
+    };
+    match (key.kind, &value.data) {
+        (Kind::Choice(words), Data::Text(text)) => {
+            let hint = match nearest(text, words.iter().copied()) {
+                Some(word) => format!("did you mean \"{word}\"?"),
+                None => format!("write {}", key.kind.expected()),
+            };
+            Finding::error(value.place.clone(), format!("`{shown}` can't be \"{text}\"")).hint(hint)
+        }
+        (Kind::Command, Data::Text(text)) => {
+            let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+            is(value, shown, "a list of texts", format!("write [{}]; no shell reads it", words.join(", ")))
+        }
+        (Kind::Texts, Data::Text(text)) => is(value, shown, "a list of texts", format!("write [{text:?}]")),
+        (Kind::Texts | Kind::Command, Data::List(values)) => {
+            let wrong = values.iter().find(|value| value.text().is_none()).unwrap_or(value);
+            let hint = match super::plain(wrong) {
+                Some(digits) => format!("write \"{digits}\""),
+                None => example,
+            };
+            Finding::error(
+                wrong.place.clone(),
+                format!("every part of `{shown}` must be a text, and this is {}", wrong.data.kind()),
+            )
+            .hint(hint)
+        }
+        (Kind::Text, Data::Float(number)) if key.path == "limits.cpu" => {
+            let hint = match number.parse::<f64>() {
+                Ok(cpus) => format!("two CPUs are \"200%\"; {number} of them are \"{:.0}%\"", cpus * 100.0),
+                Err(_) => example,
+            };
+            is(value, shown, "per cent of one CPU", hint)
+        }
+        (Kind::Text, Data::Integer(number)) if key.path == "limits.cpu" => {
+            let hint =
+                format!("write \"{number}%\", or \"{}%\" for as many CPUs", number.saturating_mul(100));
+            is(value, shown, "per cent of one CPU", hint)
+        }
+        (Kind::Flag, Data::Text(text)) if text == "true" || text == "false" => {
+            is(value, shown, "true or false", format!("write {text} without quotes"))
+        }
+        (Kind::Map | Kind::Settings, Data::Table(entries)) => {
+            let wrong = entries.iter().find(|(_, entry)| {
+                let one = Entries::from([(String::new(), (*entry).clone())]);
+                let value = Value { place: value.place.clone(), data: Data::Table(one) };
+                !fits(key.kind, &value)
+            });
+            match wrong {
+                Some((name, entry)) => is(&entry.value, name, "a text", "put the value in quotes".to_owned()),
+                None => is(value, shown, "a table", example),
+            }
+        }
+        _ => is(value, shown, &key.kind.expected(), example),
+    }
+}
+
+fn unknown(path: &str, table: &str, name: &str, entry: &Entry) -> Finding {
+    let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+    // Under a table of keys that the administrator chose, the parent's own path has a `*`.
+    let parent = if parent.starts_with("mounts.") { "mounts.*" } else { parent };
+    let message = match table {
+        "" => format!("`{name}` is not a key of a container"),
+        table => format!("`{name}` is not a key of [{table}]"),
+    };
+    let finding = Finding::error(entry.key.clone(), message);
+    if name.contains('.') && keys::find(path).is_some() {
+        return finding.hint(format!("write {name} without quotes"));
+    }
+    let names: Vec<&str> = keys::below(parent).map(|(name, _)| name).collect();
+    if let Some(word) = nearest(name, names.iter().copied()) {
+        return finding.hint(format!("did you mean `{word}`?"));
+    }
+    if parent.is_empty() {
+        let plain = name.to_lowercase().replace('_', "-");
+        if let Some((_, key)) = HABITS.iter().find(|(habit, _)| *habit == plain) {
+            return finding.hint(format!("did you mean `{key}`?"));
+        }
+    }
+    // The right key in the wrong table is a common slip: TOML tables reach to the next header.
+    let elsewhere = keys::KEYS.iter().find(|key| {
+        !key.path.contains('*')
+            && key.status == Status::Ready
+            && key.path.rsplit('.').next() == Some(name)
+            && key.path != path
+    });
+    match elsewhere.map(|key| key.path.rsplit_once('.')) {
+        Some(Some((table, _))) => finding.hint(format!("`{name}` belongs under [{table}]")),
+        Some(None) => finding.hint(format!("`{name}` belongs above the first [table] of the file")),
+        None if parent == "systemd" => finding
+            .hint("settings go under [systemd.Unit] or [systemd.Service]; `autostart` stands for [Install]"),
+        None => finding.hint(format!("the keys here are {}", names.join(", "))),
+    }
+}

@@ -1,0 +1,142 @@
+//! `wharf keys`: what can be written in a container file, from the one table of keys.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output::{Exit, Failure, print};
+use crate::spec::keys::{Default, KEYS, Key, Status};
+use crate::spec::nearest;
+
+const AFTER_HELP: &str = "\
+Examples:
+  wharf keys
+  wharf keys mounts
+  wharf keys --json | jq -r '.[] | select(.supported) | .key'
+
+JSON: an array of objects, one per key, with the keys
+  key              its path; `*` is a name that you choose
+  takes            what stands behind it, in words
+  default          what holds without it, in TOML, or null
+  without          what holds without it, in words, or null; with neither, it must be written
+  doc, example     text
+  supported        false where it is refused for now
+  instead          what to write until then, or null";
+
+/// Show what can be written in a container file
+///
+/// Every key with what it takes, what holds without it, and an example. The same table is what files are
+/// checked by.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct KeysArgs {
+    /// Only this key and those below it, like `limits` or `stop.signal`
+    #[arg(value_name = "KEY")]
+    below: Option<String>,
+    /// An array of objects, as below
+    #[arg(long)]
+    json: bool,
+}
+
+/// One key, as shown. The keys are documented in `--help` and stay.
+#[derive(Serialize)]
+struct Shown {
+    key: &'static str,
+    takes: String,
+    default: Option<&'static str>,
+    without: Option<&'static str>,
+    doc: &'static str,
+    example: &'static str,
+    supported: bool,
+    instead: Option<&'static str>,
+}
+
+impl Shown {
+    fn new(key: &Key) -> Self {
+        let Key { path, kind, default, doc, example, status } = key;
+        let (default, without) = match default {
+            Default::Required => (None, None),
+            Default::Is(value) => (Some(*value), None),
+            Default::Words(words) => (None, Some(*words)),
+        };
+        let instead = match status {
+            Status::Ready => None,
+            Status::Later(instead) => Some(*instead),
+        };
+        Self {
+            key: path,
+            takes: kind.expected(),
+            default,
+            without,
+            doc,
+            example,
+            supported: instead.is_none(),
+            instead,
+        }
+    }
+}
+
+/// There is no such key.
+#[derive(Debug, thiserror::Error)]
+#[error("`{key}` is not a key of a container file{}", .near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+struct NoKey {
+    key: String,
+    near: Option<&'static str>,
+}
+
+/// Runs the command.
+pub fn run(args: &KeysArgs) -> Result<Exit, Failure> {
+    let KeysArgs { below, json } = args;
+    let keys: Vec<Shown> = KEYS
+        .iter()
+        .filter(|key| below.as_deref().is_none_or(|table| is_in(key, table)))
+        .map(Shown::new)
+        .collect();
+    if let Some(key) = below.as_ref().filter(|_| keys.is_empty()) {
+        return Err(NoKey { key: key.clone(), near: nearest(key, KEYS.iter().map(|key| key.path)) }.into());
+    }
+    print(&if *json { serde_json::to_string_pretty(&keys)? + "\n" } else { people(&keys) })?;
+    Ok(Exit::Done)
+}
+
+fn is_in(key: &Key, table: &str) -> bool {
+    key.path.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn people(keys: &[Shown]) -> String {
+    let mut text = String::new();
+    for Shown { key, takes, default, without, doc, example, supported: _, instead } in keys {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        let absent = match (default, without) {
+            (Some(value), _) => format!("default: {value}"),
+            (None, Some(words)) => format!("without it: {words}"),
+            (None, None) => "must be written".to_owned(),
+        };
+        let _ = writeln!(text, "{gap}{key}: {takes} ({absent})");
+        if let Some(instead) = instead {
+            paragraph(&mut text, &format!("Not supported yet: {instead}."));
+        }
+        paragraph(&mut text, doc);
+        let _ = writeln!(text, "        {example}");
+    }
+    text
+}
+
+/// Indented, and at most 80 columns wide where words allow it.
+fn paragraph(text: &mut String, words: &str) {
+    const INDENT: &str = "    ";
+    const WIDTH: usize = 80;
+    let mut line = INDENT.to_owned();
+    for word in words.split_whitespace() {
+        if line.len() > INDENT.len() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            line = INDENT.to_owned();
+        }
+        if line.len() > INDENT.len() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{line}");
+}

@@ -1,0 +1,89 @@
+//! The administrator's command: one file per subcommand. With the binaries, the only code that prints.
+
+mod check;
+mod declared;
+mod elsewhere;
+mod enable;
+mod image;
+mod keys;
+mod output;
+mod plan;
+mod ps;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::host::Paths;
+
+const AFTER_HELP: &str = "\
+Starting, stopping and reading logs are systemd's:
+  systemctl start nginx-container
+  systemctl status nginx-container
+  journalctl -u nginx-container -f
+
+Examples:
+  wharf check nginx
+  wharf plan nginx
+  wharf enable web@blue
+  wharf ps
+
+Exit status:
+  0  done
+  1  it failed, or found mistakes
+  2  the command line is wrong, or asks for what systemd does";
+
+/// Containers as ordinary systemd services
+///
+/// One TOML file in /etc/wharf/containers makes NAME-container.service. systemd runs it; this command looks,
+/// explains and prepares.
+#[derive(Parser)]
+#[command(name = "wharf", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 100)]
+struct Cli {
+    /// Put DIR before every path, instead of what WHARF_ROOT says
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::CheckArgs),
+    Plan(plan::PlanArgs),
+    Keys(keys::KeysArgs),
+    Ps(ps::PsArgs),
+    Enable(enable::EnableArgs),
+    Disable(enable::DisableArgs),
+    Image(image::ImageArgs),
+    #[command(flatten)]
+    Elsewhere(elsewhere::Elsewhere),
+}
+
+/// Everything between the arguments and the exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe under `--help` is nobody's failure.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let paths = match cli.root {
+        None => Paths::from_environment(),
+        Some(root) => Paths::below(root),
+    };
+    let outcome = match cli.command {
+        Command::Ps(args) => ps::run(&args, &paths),
+        Command::Plan(args) => plan::run(&args, &paths),
+        Command::Check(args) => check::run(&args, &paths),
+        Command::Image(args) => image::run(args, &paths),
+        Command::Keys(args) => keys::run(&args),
+        Command::Enable(args) => enable::enable(&args, &paths),
+        Command::Disable(args) => enable::disable(&args, &paths),
+        Command::Elsewhere(command) => elsewhere::run(&command),
+    };
+    outcome.unwrap_or_else(|failure| failure.report()).into()
+}

@@ -1,0 +1,141 @@
+//! What leaves the command: text on stdout, a failure's chain on stderr, an exit status.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
+use std::process::ExitCode;
+
+/// How a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done, and nothing found.
+    Done,
+    /// 1: it failed, or found something.
+    Failed,
+    /// 2: the command line is wrong.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+/// An error on its way to the edge, with the exit status that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    /// Nothing where nobody is left to read: the pipe that stdout goes to was closed.
+    error: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// A mistake on the command line.
+    pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { exit: Exit::Usage, error: Some(error.into()) }
+    }
+
+    /// The same; where it is only that nobody read the answer, with the exit status that the answer has.
+    #[must_use]
+    pub fn unread(self, exit: Exit) -> Self {
+        match self.error {
+            None => Self { exit, error: None },
+            error => Self { error, ..self },
+        }
+    }
+
+    /// What [`Failure::report`] prints, without colours.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        self.error.as_ref().map(|error| error_text(error.as_ref(), false)).unwrap_or_default()
+    }
+
+    /// Prints it, once.
+    pub(super) fn report(self) -> Exit {
+        if let Some(error) = self.error {
+            complain(&error_text(error.as_ref(), coloured(&io::stderr())));
+        }
+        self.exit
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { exit: Exit::Failed, error: Some(Box::new(error)) }
+    }
+}
+
+/// stdout can't be written.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write to stdout")]
+struct StdoutError(#[source] io::Error);
+
+/// Writes a command's whole answer to stdout.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Failure { exit: Exit::Done, error: None })
+        }
+        Err(error) => Err(StdoutError(error).into()),
+    }
+}
+
+/// Writes to stderr what is no answer. Nowhere is left to say that it can't be written.
+pub fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether to write colours there: on a terminal, unless NO_COLOR says something or TERM says `dumb`.
+pub fn coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// `error: …` and a `  because …` for each cause.
+pub fn error_text(error: &(dyn Error + 'static), colour: bool) -> String {
+    let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    let mut text = String::new();
+    for (said, lead) in
+        causes(error).into_iter().zip(std::iter::once(label).chain(std::iter::repeat("  because")))
+    {
+        let _ = writeln!(text, "{lead} {said}");
+    }
+    text
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).join(": ")
+}
+
+fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut said = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said.push(error.to_string());
+        cause = error.source();
+    }
+    // Some libraries repeat their source's text as their own.
+    said.dedup();
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_names_each_cause_once() {
+        let error = StdoutError(io::Error::other("the disk is full"));
+        assert_eq!(error_text(&error, false), "error: can't write to stdout\n  because the disk is full\n");
+        assert!(error_text(&error, true).starts_with("\x1b[1;31merror:\x1b[0m can't"));
+    }
+}

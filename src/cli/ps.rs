@@ -1,0 +1,182 @@
+//! `wharf ps`: every declared container and how it is.
+
+mod problem;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use problem::{Known, Problem};
+
+use super::declared::Declared;
+use super::output::{Exit, Failure, coloured, print};
+use crate::bus::{Systemd, UnitStatus};
+use crate::check::{Container, RootSource};
+use crate::host::Paths;
+use crate::spec::ContainerName;
+
+const AFTER_HELP: &str = "\
+Examples:
+  wharf ps
+  wharf ps --json | jq -r '.[] | select(.state == \"failed\") | .unit'
+
+JSON: an array of objects, one per container, with the keys
+  name, unit       text
+  state, sub_state systemd's ActiveState and SubState; null where systemd isn't asked (--root)
+  result           systemd's Result of the last run where it isn't active, or null
+  since            when the state last changed, ISO 8601 in UTC, or null
+  pid              the main process, or null
+  image, rootfs    the reference or the folder; null where only root may know
+  memory           bytes, or null where nobody counts
+  problem          what is wrong with the container's files, or null: bad-file, last-good-plan
+                   (bad, and it runs what ran before), reload-due, file-gone, bad-plan
+
+MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE.";
+
+/// List containers and how they are
+///
+/// Every declared container: running, stopped or failed, and those whose file is bad.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct PsArgs {
+    /// One array of objects, as below
+    #[arg(long)]
+    json: bool,
+    /// Templates too, which run only as instances
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// One container, as shown. The keys are documented in `--help` and stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct Row {
+    name: String,
+    unit: String,
+    state: Option<String>,
+    sub_state: Option<String>,
+    result: Option<String>,
+    since: Option<Timestamp>,
+    pid: Option<u32>,
+    image: Option<String>,
+    rootfs: Option<String>,
+    memory: Option<u64>,
+    problem: Option<Problem>,
+}
+
+const PATTERNS: [&str; 2] = ["*-container.service", "*-container@*.service"];
+
+/// Runs the command.
+pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
+    let PsArgs { json, all } = args;
+    let known = Known::read(paths, Declared::list(paths)?.names());
+    // Under another root, systemd here knows nothing of those containers.
+    let units = if paths.are_this_hosts() {
+        Some(Systemd::connect()?.units(&PATTERNS, |unit, active| {
+            ContainerName::from_unit(unit).is_some_and(|name| known.is_ours(&name, active))
+        })?)
+    } else {
+        None
+    };
+    let rows = rows(&known, units, *all);
+    let text = if *json {
+        serde_json::to_string_pretty(&rows)? + "\n"
+    } else {
+        let out = io::stdout();
+        let width = rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
+        table::render(&rows, Timestamp::now(), width.filter(|width| *width > 0), coloured(&out))
+    };
+    print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// What files, plans and systemd together know, by name.
+fn rows(known: &Known, units: Option<Vec<UnitStatus>>, all: bool) -> Vec<Row> {
+    let asked = units.is_some();
+    let mut loaded: BTreeMap<ContainerName, UnitStatus> = units
+        .into_iter()
+        .flatten()
+        .filter_map(|unit| Some((ContainerName::from_unit(&unit.unit)?, unit)))
+        .collect();
+    let names: BTreeSet<ContainerName> = known.names().chain(loaded.keys()).cloned().collect();
+    let shown = names.into_iter().filter(|name| all || !name.is_template());
+    let row = |name: ContainerName| {
+        let mut row = Row { name: name.to_string(), unit: name.unit(), ..Row::default() };
+        let (problem, container) = known.about(&name);
+        row.problem = problem;
+        describe(&mut row, container);
+        match loaded.remove(&name) {
+            Some(unit) => observe(&mut row, unit),
+            None if asked && !name.is_template() => {
+                row.state = Some("inactive".to_owned());
+                row.sub_state = Some("dead".to_owned());
+            }
+            None => {}
+        }
+        row
+    };
+    shown.map(row).collect()
+}
+
+fn describe(row: &mut Row, container: Option<Container>) {
+    match container.map(|container| container.source) {
+        Some(RootSource::Image(reference)) => row.image = Some(reference.to_string()),
+        Some(RootSource::Folder(folder)) => row.rootfs = Some(folder.display().to_string()),
+        None => {}
+    }
+}
+
+fn observe(row: &mut Row, status: UnitStatus) {
+    let UnitStatus { unit, load: _, active, sub, result, since, pid, memory } = status;
+    row.unit = unit;
+    row.state = Some(active);
+    row.sub_state = Some(sub);
+    row.result = result;
+    row.since = since
+        .and_then(|time| i64::try_from(time).ok())
+        .and_then(|time| Timestamp::from_microsecond(time).ok());
+    row.pid = pid;
+    row.memory = memory;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_units_become_rows() {
+        let names = ["nginx", "web@", "idle"].map(|name| name.parse().expect("a name"));
+        let root = tempfile::tempdir().expect("a folder");
+        let known = Known::read(&Paths::new(root.path()), names.into_iter().collect());
+        let status = |unit: &str| UnitStatus {
+            unit: unit.to_owned(),
+            active: "failed".to_owned(),
+            ..UnitStatus::default()
+        };
+        let units = ["nginx-container.service", "web-container@blue.service"];
+        let rows = rows(&known, Some(units.map(status).to_vec()), false);
+        let shown: Vec<(&str, Option<&str>)> =
+            rows.iter().map(|row| (row.name.as_str(), row.state.as_deref())).collect();
+        assert_eq!(
+            shown,
+            [("idle", Some("inactive")), ("nginx", Some("failed")), ("web@blue", Some("failed"))]
+        );
+    }
+
+    #[test]
+    fn json_has_every_key() {
+        let row = Row {
+            name: "nginx".to_owned(),
+            since: Some(Timestamp::from_second(0).expect("a time")),
+            memory: Some(1024),
+            ..Row::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&row).expect("JSON"),
+            r#"{"name":"nginx","unit":"","state":null,"sub_state":null,"result":null,"since":"1970-01-01T00:00:00Z","pid":null,"image":null,"rootfs":null,"memory":1024,"problem":null}"#
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Rows as aligned columns.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::Row;
+
+const HEAD: [&str; 6] = ["NAME", "STATE", "SINCE", "PID", "IMAGE", "MEMORY"];
+/// The column that gives way on a narrow terminal, and how far.
+const ELASTIC: usize = 4;
+const ELASTIC_MIN: usize = 8;
+
+/// The table, at most `width` wide where that can be had by shortening IMAGE.
+pub(super) fn render(rows: &[Row], now: Timestamp, width: Option<usize>, colour: bool) -> String {
+    if rows.is_empty() {
+        return "No container is declared; put a file into /etc/wharf/containers.\n".to_owned();
+    }
+    let mut cells = vec![HEAD.map(str::to_owned)];
+    cells.extend(rows.iter().map(|row| columns(row, now)));
+    let mut widths = [0; HEAD.len()];
+    for line in &cells {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    if let Some(width) = width {
+        let total = widths.iter().sum::<usize>() + 2 * (HEAD.len() - 1);
+        let spare = widths[ELASTIC].saturating_sub(ELASTIC_MIN);
+        widths[ELASTIC] -= total.saturating_sub(width).min(spare);
+    }
+    let mut text = String::new();
+    for (index, line) in cells.iter().enumerate() {
+        let mut out = String::new();
+        for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
+            let cell = shortened(cell, width);
+            let padded = match column {
+                3 | 5 => format!("{cell:>width$}"),
+                _ => format!("{cell:<width$}"),
+            };
+            let paint = if column == 1 && index > 0 && colour { paint(&rows[index - 1]) } else { None };
+            let gap = if column == 0 { "" } else { "  " };
+            let _ = match paint {
+                Some(code) => write!(out, "{gap}\x1b[{code}m{padded}\x1b[0m"),
+                None => write!(out, "{gap}{padded}"),
+            };
+        }
+        text.push_str(out.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
+    let Row {
+        name,
+        unit: _,
+        state: _,
+        sub_state: _,
+        result: _,
+        since,
+        pid,
+        image,
+        rootfs,
+        memory,
+        problem: _,
+    } = row;
+    let dash = || "-".to_owned();
+    [
+        name.clone(),
+        state(row),
+        since.map_or_else(dash, |since| age(now.as_second() - since.as_second())),
+        pid.map_or_else(dash, |pid| pid.to_string()),
+        image.as_ref().or(rootfs.as_ref()).cloned().unwrap_or_else(dash),
+        memory.map_or_else(dash, bytes),
+    ]
+}
+
+/// `active (running)` as systemctl writes it; what failed in place of SubState, which then only repeats it.
+fn state(row: &Row) -> String {
+    let mut text = match (row.state.as_deref(), row.sub_state.as_deref(), row.result.as_deref()) {
+        (Some("failed"), _, Some(result)) => format!("failed ({result})"),
+        (Some(state), Some(sub), _) if state != sub && !sub.is_empty() => format!("{state} ({sub})"),
+        (Some(state), _, _) => state.to_owned(),
+        (None, _, _) => "-".to_owned(),
+    };
+    if let Some(problem) = row.problem {
+        let _ = write!(text, " [{}]", problem.words());
+    }
+    text
+}
+
+fn paint(row: &Row) -> Option<&'static str> {
+    match row.state.as_deref() {
+        Some("failed") => Some("1;31"),
+        _ if row.problem.is_some() => Some("33"),
+        Some("active") => Some("32"),
+        _ => None,
+    }
+}
+
+fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// An age by its greatest unit; a clock that went back makes no negative one.
+fn age(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "min")] {
+        if seconds >= unit {
+            return format!("{} {name}", seconds / unit);
+        }
+    }
+    format!("{seconds} s")
+}
+
+/// Powers of 1024 with systemd's letters.
+fn bytes(bytes: u64) -> String {
+    for (shift, letter) in [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')] {
+        let unit = 1_u64 << shift;
+        if bytes >= unit {
+            let tenths = u128::from(bytes) * 10 / u128::from(unit);
+            return format!("{}.{}{letter}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes}B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, state: &str, sub: &str) -> Row {
+        Row {
+            name: name.to_owned(),
+            state: Some(state.to_owned()),
+            sub_state: Some(sub.to_owned()),
+            ..Row::default()
+        }
+    }
+
+    fn sample() -> Vec<Row> {
+        vec![
+            Row {
+                since: Timestamp::from_second(1_000).ok(),
+                pid: Some(812),
+                image: Some("registry.example/team/nginx:1.26".to_owned()),
+                memory: Some(5 << 20),
+                ..row("nginx", "active", "running")
+            },
+            Row {
+                result: Some("exit-code".to_owned()),
+                problem: Some(super::super::Problem::BadFile),
+                ..row("db", "failed", "failed")
+            },
+        ]
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let now = Timestamp::from_second(1_000 + 7_300).expect("a time");
+        let expected = "\
+NAME   STATE                          SINCE  PID  IMAGE                             MEMORY
+nginx  active (running)               2 h    812  registry.example/team/nginx:1.26    5.0M
+db     failed (exit-code) [bad file]  -        -  -                                      -
+";
+        assert_eq!(render(&sample(), now, None, false), expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_shortens_the_image() {
+        let now = Timestamp::from_second(1_000).expect("a time");
+        let text = render(&sample(), now, Some(72), false);
+        assert!(text.lines().all(|line| line.chars().count() <= 72), "{text}");
+        assert!(text.contains('…'), "{text}");
+    }
+
+    #[test]
+    fn colour_only_where_asked() {
+        let now = Timestamp::from_second(1_000).expect("a time");
+        assert!(!render(&sample(), now, None, false).contains('\x1b'));
+        assert!(render(&sample(), now, None, true).contains("\x1b[1;31mfailed"));
+    }
+
+    #[test]
+    fn sizes_and_ages() {
+        assert_eq!([0, 1023, 1024, 5 << 30].map(bytes), ["0B", "1023B", "1.0K", "5.0G"]);
+        assert_eq!([-5, 59, 60, 7_200, 200_000].map(age), ["0 s", "59 s", "1 min", "2 h", "2 d"]);
+    }
+}

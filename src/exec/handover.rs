@@ -1,0 +1,60 @@
+//! Telling systemd about the container's first process: sd_notify(3).
+//!
+//! systemd must know the process as the unit's main one *before* it can end: a process that ends earlier is
+//! nobody's, and its exit status is lost. So `MAINPID=` goes first, then a barrier, which systemd answers
+//! only after it has taken in what came before; then the gate opens. `READY=1` waits until exec has
+//! succeeded.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use sd_notify::NotifyState;
+
+use super::failure::shortened;
+
+/// Makes a process the unit's main one, and waits until systemd knows.
+///
+/// # Errors
+/// What the notification socket says. Without one (no `NOTIFY_SOCKET`) there is nobody to tell.
+pub fn main_process(pid: Pid) -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::MainPid(pid.as_raw_nonzero().get().unsigned_abs())])?;
+    // systemd closes its copy of the pipe when it reads the barrier, which the other end sees as a hang-up.
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[writer.as_fd()])?;
+    drop(writer);
+    let mut polled = [PollFd::new(&reader, PollFlags::empty())];
+    loop {
+        match rustix::event::poll(&mut polled, None) {
+            Err(Errno::INTR) => {}
+            answer => return answer.map(drop).map_err(io::Error::from),
+        }
+    }
+}
+
+/// The container runs. From now on only its own process 1 may speak for the unit (`NOTIFYACCESS=`, systemd
+/// 254; older ones pass it over, and the socket isn't visible in the container).
+///
+/// # Errors
+/// As [`main_process`].
+pub fn ready(status: Option<&str>) -> io::Result<()> {
+    let status = status.map(line);
+    let mut states: Vec<NotifyState<'_>> = status.as_deref().map(NotifyState::Status).into_iter().collect();
+    states.push(NotifyState::Custom("NOTIFYACCESS=main"));
+    states.push(NotifyState::Ready);
+    sd_notify::notify(&states)
+}
+
+/// One line for `systemctl status`. Whether it arrives changes nothing.
+pub fn status(text: &str) {
+    let _ = sd_notify::notify(&[NotifyState::Status(&line(text))]);
+}
+
+/// A text that can stand in a notification: a line break would end the assignment, and a datagram of more than
+/// 4096 bytes is thrown away whole (`NOTIFY_BUFFER_MAX` in systemd's src/core/manager.c).
+fn line(text: &str) -> String {
+    let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    shortened(text, 1024)
+}

@@ -1,0 +1,118 @@
+//! The executor: interprets the steps of a start, hands the container's first process to systemd, and is
+//! gone. Behaviour belongs in [`crate::plan`]; here is only its execution.
+//!
+//! ```text
+//! systemd ── wharf-executor start nginx           reads the plan, resolves the image
+//!    │            │ host steps: lease, cgroup, stage
+//!    │            ├─ clone(CLONE_PARENT) ─┐
+//!    ├── first process ──────────────────-┘        systemd's own child; waits
+//!    │            │ host steps: ids, layers, root, mounts
+//!    │            ├── "the root stands" ──►  inner steps: own mounts, /proc, privileges
+//!    │            │◄── "ready" ────────────
+//!    │◄─ MAINPID= + barrier
+//!    │            ├── "gate" ─────────────►  exec
+//!    │            │◄── end of the line
+//!    │◄─ READY=1
+//!    │            └─ exit
+//! ```
+//!
+//! Whatever dies, the rest follows: the first process ends when the line breaks before the gate, the mounts
+//! belong to the two of them, and systemd kills what is left in the unit's cgroup.
+
+mod environment;
+mod failure;
+mod handover;
+mod host;
+mod identity;
+mod init;
+mod inner;
+mod line;
+mod program;
+mod source;
+mod start;
+mod stop;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub use failure::{Failure, Status};
+pub use inner::CAPABILITIES;
+pub use start::start;
+pub use stop::{refuse, stop, stopped};
+
+use crate::check::Container;
+use crate::host::Paths;
+use crate::plan::{PLAN_FORMAT, Plan};
+use crate::spec::ContainerName;
+
+/// A plan as found, with its text, for keeping it.
+struct Loaded {
+    plan: Plan,
+    /// What this start is of: the plan's container, or an instance of it.
+    container: Container,
+    file: String,
+    text: String,
+}
+
+/// How long a plan may be missing: systemd empties the generators' folder at the beginning of a reload, and a
+/// start may fall into it.
+const RELOAD: Duration = Duration::from_secs(3);
+
+/// Reads the plan of a container; for an instance without one of its own, its template's.
+fn load(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
+    let until = Instant::now() + RELOAD;
+    loop {
+        if let Some(loaded) = find(paths, name)? {
+            return Ok(loaded);
+        }
+        if Instant::now() >= until {
+            let problem =
+                format!("there is no plan for {name} in {}", paths.generated().join("wharf").display());
+            return Err(Failure::new(Status::Config, problem)
+                .hint("systemctl daemon-reload makes it from the container file"));
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing tells when a reload is over")]
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn find(paths: &Paths, name: &ContainerName) -> Result<Option<Loaded>, Failure> {
+    let template = name.template();
+    let candidates = [Some(name), template.as_ref()];
+    for (candidate, is_template) in candidates.into_iter().flatten().zip([false, true]) {
+        let path = paths.plan(candidate.as_str());
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(Failure::new(
+                    Status::Config,
+                    format!("can't read the plan {}: {error}", path.display()),
+                ));
+            }
+        };
+        let plan = parse(&path, &text)?;
+        let container = match name.instance().filter(|_| is_template) {
+            Some(instance) => plan.container.instance(instance),
+            None => plan.container.clone(),
+        };
+        return Ok(Some(Loaded { plan, container, file: format!("{candidate}.json"), text }));
+    }
+    Ok(None)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Plan, Failure> {
+    let stale = |problem: String| {
+        Failure::new(Status::Config, problem)
+            .hint("it is from another version of Wharf; systemctl daemon-reload makes it anew")
+    };
+    let plan: Plan = serde_json::from_str(text)
+        .map_err(|error| stale(format!("the plan {} can't be read: {error}", path.display())))?;
+    if plan.format == PLAN_FORMAT {
+        Ok(plan)
+    } else {
+        Err(stale(format!("the plan {} has format {}, not {PLAN_FORMAT}", path.display(), plan.format)))
+    }
+}

@@ -1,0 +1,200 @@
+//! `wharf-executor start NAME`: one start, from the plan to READY.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Signal;
+
+use super::failure::{Failure, Status};
+use super::host::{Host, Outcome};
+use super::inner::Inner;
+use super::line::{Line, Message};
+use super::{Loaded, environment, handover, load};
+use crate::host::Paths;
+use crate::image::Store;
+use crate::plan::process::process;
+use crate::plan::steps::{Steps, steps};
+use crate::root::{self, Root};
+use crate::spec::ContainerName;
+use crate::sys;
+use crate::sys::clone::Child;
+use crate::sys::process::HeldEnd;
+
+/// Names the step after which the executor kills itself, for the tests of what is left then: a number from 1,
+/// through the host's steps and the three of the handover.
+const KILL_AFTER: &str = "WHARF_KILL_AFTER";
+
+/// Starts a container. When this returns without an error, its first process is the unit's main one and runs
+/// its program.
+///
+/// # Errors
+/// What kept it from starting; it has been said to systemd as `STATUS=` by then, and is for the caller to
+/// print and to end with.
+pub fn start(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
+    attempt(paths, name).inspect_err(|failure| handover::status(&format!("Can't start: {failure}")))
+}
+
+fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
+    if name.is_template() {
+        return Err(Failure::new(Status::Config, format!("{name} is a template")).hint(format!(
+            "start an instance of it: systemctl start {}",
+            name.unit().replace('@', "@INSTANCE")
+        )));
+    }
+    let loaded = load(paths, name)?;
+    let Loaded { plan, container, .. } = &loaded;
+    // Until the process ends: by then the layers are mounted, and seen to be in use.
+    let _hold = Store::new(paths.state()).hold();
+    let Root { layers, image } = root::find(paths, container).map_err(|error| {
+        let failure = Failure::from_error(Status::Namespace, &error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
+    let source = plan.source.display().to_string();
+    let program =
+        process(container, &image, &source).map_err(|error| Failure::from_error(Status::Exec, &error))?;
+    let files = environment::read(paths, container)?;
+    let Steps { host: host_steps, inner: inner_steps } = steps(container, &layers, &program);
+
+    // Modes below are meant under this mask, whatever the unit's `UMask=` is.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let (near, far) = Line::pair()?;
+    let mut far = Some(far);
+    let mut trip = Trip::from_environment();
+    let mut host = Host::new(paths, container);
+    // The first process inherits this. As process 1 of its namespace it would lose what it neither handles nor
+    // blocks; blocked, a signal to stop it in mid-start waits until it looks.
+    sys::process::block_signals();
+    for step in &host_steps {
+        match host.take(step).map_err(|failure| failure.in_step(step)) {
+            Err(failure) => {
+                drop((near, far));
+                host.child.iter().for_each(end_of);
+                return Err(failure);
+            }
+            Ok(Outcome::Done) => trip.step(),
+            Ok(Outcome::FirstProcess) => {
+                drop(near);
+                if let Some(line) = far {
+                    Inner::new(line, host.cgroup.take(), &host.stage, container, &image, files)
+                        .live(&inner_steps);
+                }
+                return Err(Failure::new(Status::Config, "two first processes in one plan"));
+            }
+        }
+        if host.child.is_some() && far.take().is_some() {
+            sys::process::unblock_signals();
+        }
+    }
+    let child =
+        host.child.as_ref().ok_or_else(|| Failure::new(Status::Config, "no first process in the plan"))?;
+    near.say(&Message::RootStands);
+    if let Err(failure) = ready_to_run(near.hear()) {
+        drop(near);
+        end_of(child);
+        return Err(failure);
+    }
+    let result = hand_over(&near, child, &mut trip, plan.outdated.as_deref());
+    match &result {
+        Ok(_held) => keep(paths, &loaded),
+        // It waits for the line's end to exit, and its exit is the unit's. The line ends with this process, and
+        // not before, so that systemd has heard why by then.
+        Err(_) => std::mem::forget(near),
+    }
+    // Whatever held the program's end back goes last: a program that ends at once then finds nothing of Wharf's
+    // left beside it, and `systemctl status` tells of its end only.
+    result.map(drop)
+}
+
+fn ready_to_run(message: Option<Message>) -> Result<(), Failure> {
+    match message {
+        Some(Message::Failed(failure)) => Err(failure),
+        Some(Message::Ready) => Ok(()),
+        Some(_) | None => {
+            Err(Failure::new(Status::Namespace, "the container's first process ended before its program ran"))
+        }
+    }
+}
+
+/// Waits for the end of a first process that systemd hasn't heard of, once its line is closed: left alone it
+/// would be killed with the unit, and `systemctl status` would tell of that as if it mattered.
+fn end_of(child: &Child) {
+    let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let _ = rustix::event::poll(&mut [PollFd::new(&child.pidfd, PollFlags::IN)], Some(&patience));
+}
+
+fn hand_over(
+    line: &Line,
+    child: &Child,
+    trip: &mut Trip,
+    outdated: Option<&str>,
+) -> Result<Option<HeldEnd>, Failure> {
+    let told = |error: io::Error| {
+        Failure::new(Status::Config, format!("can't tell systemd about the container: {error}"))
+    };
+    handover::main_process(child.pid).map_err(told)?;
+    trip.step();
+    // A program may end sooner than systemd has heard that it runs, and systemd would take that for a start
+    // that failed. Where the end can't be held back, that stays possible and is all that is lost.
+    let held = sys::process::hold_end(child.pidfd.as_fd()).ok();
+    line.say(&Message::Gate);
+    trip.step();
+    match line.hear() {
+        // Exec has closed the other end.
+        None => {}
+        message => ready_to_run(message)?,
+    }
+    let status =
+        outdated.map(|why| format!("Runs its last good plan: {}", why.lines().next().unwrap_or_default()));
+    handover::ready(status.as_deref()).map_err(told)?;
+    trip.step();
+    Ok(held)
+}
+
+/// Keeps the plan that has just worked, for the generator to fall back to when the container file goes bad.
+/// That it can't be kept is no reason to stop a container that runs.
+fn keep(paths: &Paths, loaded: &Loaded) {
+    if loaded.plan.outdated.is_some() {
+        return;
+    }
+    let folder = paths.last_good();
+    let keep = || -> io::Result<()> {
+        let path = folder.join(&loaded.file);
+        if fs::read_to_string(&path).is_ok_and(|text| text == loaded.text) {
+            return Ok(());
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        // Instances start side by side from one plan: each writes beside, under its own name.
+        let aside = folder.join(format!(".{}.{}", loaded.file, std::process::id()));
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(loaded.text.as_bytes())?;
+        fs::rename(&aside, path)
+    };
+    let _ = keep();
+}
+
+/// Counts steps for [`KILL_AFTER`].
+struct Trip {
+    left: Option<u32>,
+}
+
+impl Trip {
+    fn from_environment() -> Self {
+        Self { left: std::env::var(KILL_AFTER).ok().and_then(|steps| steps.parse().ok()) }
+    }
+
+    fn step(&mut self) {
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+            }
+        }
+    }
+}

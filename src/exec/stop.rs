@@ -1,0 +1,140 @@
+//! `wharf-executor stop|stopped|refuse NAME`: the small rest of a unit's life.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::failure::{Failure, Status};
+use super::load;
+use crate::check::RootSource;
+use crate::host::Paths;
+use crate::image::Store;
+use crate::plan::unit::STOP_TIMEOUT;
+use crate::spec::{ContainerName, Signal};
+use crate::sys::process;
+
+/// How long before systemd's own time limit the wait for a stopping container ends.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Sends the main process the stop signal that its image asks for, and waits for its end; kills it where that
+/// doesn't come in time. The generator, which may not read the store, could not write the signal into the unit.
+/// Where the image asks for nothing else than SIGTERM this does nothing: systemd sends that itself.
+///
+/// systemd's time limit counts for each of its phases: if this ran into it, SIGTERM would get as much again.
+///
+/// # Errors
+/// A plan or an image that can't be read, or a signal that is none; systemd then sends SIGTERM.
+pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(main) = main.and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw) else { return Ok(None) };
+    let loaded = load(paths, name)?;
+    let RootSource::Image(reference) = &loaded.container.source else { return Ok(None) };
+    let image = Store::new(paths.state())
+        .resolve(reference)
+        .map_err(|error| Failure::from_error(Status::Config, &error))?;
+    let signal = match image.config.config.stop_signal.as_str() {
+        "" => return Ok(None),
+        text => text.parse::<Signal>().map_err(|error| {
+            Failure::from_error(Status::Config, &error)
+                .hint("the image says so; set [stop] signal in the container file")
+        })?,
+    };
+    if signal == Signal::TERM {
+        return Ok(None);
+    }
+    let pidfd = match pidfd_open(main, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        // It has ended meanwhile.
+        Err(Errno::SRCH) => return Ok(None),
+        Err(errno) => {
+            return Err(Failure::new(Status::Config, format!("can't watch the main process: {errno}")));
+        }
+    };
+    // The descriptor is of the right process only if that had not ended, and its id been given away, before.
+    if !is_ours(main) {
+        return Ok(None);
+    }
+    process::send_signal_to(pidfd.as_fd(), signal.number());
+    let patience = loaded.container.stop.timeout.unwrap_or(STOP_TIMEOUT);
+    let patience = patience.saturating_sub(MARGIN).max(patience / 2);
+    if ended_within(&pidfd, patience) {
+        return Ok(None);
+    }
+    process::send_signal_to(pidfd.as_fd(), Signal::KILL.number());
+    ended_within(&pidfd, MARGIN);
+    Ok(Some(explanation(name, &loaded.plan.source.display().to_string())))
+}
+
+/// Whether a process lies in this unit's cgroup, in which systemd has put this one too, perhaps in a child
+/// `.control` of it.
+fn is_ours(pid: Pid) -> bool {
+    let cgroup = |of: &str| {
+        let text = fs::read_to_string(format!("/proc/{of}/cgroup")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    };
+    let own = cgroup("self").unwrap_or_default();
+    let unit = own.strip_suffix("/.control").unwrap_or(&own);
+    cgroup(&pid.as_raw_nonzero().to_string()).is_some_and(|theirs| Path::new(&theirs).starts_with(unit))
+}
+
+fn ended_within(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut polled, Some(&left)) {
+            Err(Errno::INTR) => {}
+            answer => return answer == Ok(1),
+        }
+    }
+}
+
+fn explanation(name: &ContainerName, file: &str) -> String {
+    format!(
+        "{name} did not end within its stop timeout and was killed. A container's process 1 only gets the \
+         signals that it handles: set [stop] signal to one that makes it end, or init = true, or a longer \
+         [stop] timeout, in {file}"
+    )
+}
+
+/// What to say after the end of a container, from what systemd says of it (systemd.exec(5),
+/// `$SERVICE_RESULT`, `$EXIT_STATUS`): the way out of a stop that ran into its time limit.
+pub fn stopped(
+    paths: &Paths,
+    name: &ContainerName,
+    result: Option<&str>,
+    status: Option<&str>,
+) -> Option<String> {
+    if result != Some("timeout") || status != Some("KILL") {
+        return None;
+    }
+    let file = load(paths, name)
+        .map_or_else(|_| "its container file".into(), |loaded| loaded.plan.source.display().to_string());
+    Some(explanation(name, &file))
+}
+
+/// Why a container's file can't be used: the findings that the generator has left for its stub unit.
+pub fn refuse(paths: &Paths, name: &ContainerName) -> Failure {
+    let candidates = [Some(name.clone()), name.template()];
+    for candidate in candidates.into_iter().flatten() {
+        let path = paths.plan(candidate.as_str()).with_extension("findings");
+        match fs::read_to_string(&path) {
+            Ok(findings) => return Failure::new(Status::Config, findings.trim_end()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Failure::new(Status::Config, format!("can't read {}: {error}", path.display()));
+            }
+        }
+    }
+    Failure::new(Status::Config, format!("the file of {name} has mistakes"))
+        .hint(format!("wharf check {name} shows them"))
+}

@@ -1,0 +1,288 @@
+//! Reading the search path: what is declared where, and the texts.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::host::Paths;
+use crate::plan::{Files, PLAN_FORMAT, Plan};
+use crate::report::{Finding, Place, Source};
+use crate::spec::ContainerName;
+
+/// More than any container file needs; a log file in the wrong place shouldn't hold up the boot.
+const FILE_MAX: usize = 1 << 20;
+
+/// The folder of drop-ins for every container; so no container can be called this.
+const FOR_ALL: &str = "container";
+
+/// What the search path holds.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Every container, masked ones too: only reading tells.
+    pub containers: BTreeMap<ContainerName, Found>,
+    /// Drop-ins for all, by file name.
+    pub for_all: BTreeMap<String, Arc<Source>>,
+    /// What was found wrong on the way.
+    pub findings: Vec<Finding>,
+    drop_ins: BTreeMap<String, BTreeMap<String, PathBuf>>,
+}
+
+/// Where a container is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its own file, or its template's.
+    pub main: PathBuf,
+}
+
+/// Lists the search path.
+pub fn list(paths: &Paths) -> Listing {
+    let mut listing = Listing::default();
+    let mut mains: BTreeMap<ContainerName, PathBuf> = BTreeMap::new();
+    for folder in paths.search() {
+        let folder = folder.join("containers");
+        for (name, path) in entries(&folder) {
+            if let Some(stem) = name.strip_suffix(".toml.d") {
+                let files = listing.drop_ins.entry(stem.to_owned()).or_default();
+                for (file, path) in entries(&path).into_iter().filter(|(file, _)| file.ends_with(".toml")) {
+                    files.entry(file).or_insert(path);
+                }
+            } else if let Some(stem) = name.strip_suffix(".toml") {
+                match container_name(stem) {
+                    Ok(name) => match mains.get(&name) {
+                        Some(above) => {
+                            let above = paths.shown(above);
+                            listing.findings.push(
+                                Finding::note(nowhere(paths, &path), "this file is not read")
+                                    .hint(format!("{} takes its place", above.display())),
+                            );
+                        }
+                        None => {
+                            mains.insert(name, path);
+                        }
+                    },
+                    Err(why) => listing.findings.push(
+                        Finding::error(
+                            nowhere(paths, &path),
+                            format!("this file can't name a container: {why}"),
+                        )
+                        .hint("rename it"),
+                    ),
+                }
+            } else if let Some(meant) = stray(&name) {
+                listing.findings.push(
+                    Finding::warning(
+                        nowhere(paths, &path),
+                        "this file is not read: its name doesn't end in .toml",
+                    )
+                    .hint(format!("if it is a container, rename it to {meant}")),
+                );
+            }
+        }
+    }
+    let for_all = listing.drop_ins.remove(FOR_ALL).unwrap_or_default();
+    for (file, path) in for_all {
+        let (source, finding) = text(paths.shown(&path), &path);
+        listing.findings.extend(finding);
+        listing.for_all.insert(file, source);
+    }
+    declare(paths, mains, &mut listing);
+    listing
+}
+
+/// Fills in the containers: those with a file, and instances that have drop-ins of their own.
+fn declare(paths: &Paths, mains: BTreeMap<ContainerName, PathBuf>, listing: &mut Listing) {
+    for (name, path) in &mains {
+        let main = name.template().filter(|template| links_to(path, template)).map_or_else(
+            || path.clone(),
+            // A link to the template says: the template, with a unit of its own.
+            |template| mains.get(&template).unwrap_or(path).clone(),
+        );
+        listing.containers.insert(name.clone(), Found { main });
+    }
+    let stems: Vec<String> = listing.drop_ins.keys().cloned().collect();
+    for stem in stems {
+        let Some(first) = listing.drop_ins[&stem].values().next().cloned() else { continue };
+        let name = container_name(&stem);
+        match &name {
+            Ok(name) if mains.contains_key(name) => continue,
+            Ok(name) => {
+                if let Some(main) = name.template().and_then(|template| mains.get(&template)) {
+                    listing.containers.insert(name.clone(), Found { main: main.clone() });
+                    continue;
+                }
+            }
+            Err(_) => {}
+        }
+        listing.findings.push(
+            Finding::warning(
+                nowhere(paths, &first),
+                format!("this drop-in is not read: there is no {stem}.toml"),
+            )
+            .hint("a drop-in adds to a container that is declared"),
+        );
+    }
+}
+
+fn links_to(path: &Path, template: &ContainerName) -> bool {
+    let file = format!("{template}.toml");
+    fs::read_link(path).is_ok_and(|target| target.file_name() == Some(OsStr::new(&file)))
+}
+
+fn container_name(stem: &str) -> Result<ContainerName, String> {
+    if stem == FOR_ALL {
+        return Err(format!("{FOR_ALL}.toml.d is for the drop-ins of all containers"));
+    }
+    stem.parse().map_err(|error: crate::spec::NameError| error.to_string())
+}
+
+/// The name that a file was probably meant to have. Most of what lies about in such a folder, backups and
+/// package managers' leftovers and notes, means nothing.
+fn stray(name: &str) -> Option<String> {
+    const ALMOST: [&str; 13] = [
+        "tml",
+        "tom",
+        "tolm",
+        "tmol",
+        "otml",
+        "toml.txt",
+        "TOML",
+        "Toml",
+        "container",
+        "service",
+        "yaml",
+        "yml",
+        "json",
+    ];
+    if name.starts_with('.') {
+        return None;
+    }
+    if let Some(stem) = name.strip_suffix(".d") {
+        return Some(format!("{}.toml.d", stem.trim_end_matches(".service").trim_end_matches(".container")));
+    }
+    let stem = ALMOST.iter().find_map(|end| name.strip_suffix(end)?.strip_suffix('.'))?;
+    Some(format!("{stem}.toml"))
+}
+
+/// A folder's entries by name, in order; none where it isn't there.
+fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut entries: Vec<_> = entries
+        .flatten()
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .collect();
+    entries.sort();
+    entries
+}
+
+fn nowhere(paths: &Paths, path: &Path) -> Place {
+    Place::file(&Source::new(paths.shown(path), ""))
+}
+
+/// A file's text; what can't be read is empty and has a finding.
+fn text(shown: PathBuf, path: &Path) -> (Arc<Source>, Option<Finding>) {
+    let failed = |shown: PathBuf, why: String, hint: &str| {
+        let source = Source::new(shown, "");
+        let finding = Finding::error(Place::file(&source), why).hint(hint);
+        (source, Some(finding))
+    };
+    match read_regular(path) {
+        Err(error) => {
+            failed(shown, format!("this file can't be read: {error}"), "is it a file, or a link to one?")
+        }
+        Ok(bytes) if bytes.len() > FILE_MAX => {
+            failed(shown, "this file is larger than 1 MiB".into(), "is it a container's file at all?")
+        }
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => (Source::new(shown, text), None),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                let source = Source::new(shown, text);
+                let place = Place::new(&source, at..at + '\u{fffd}'.len_utf8());
+                let finding =
+                    Finding::error(place, "this is not UTF-8").hint("save the file in UTF-8, as TOML has it");
+                (source, Some(finding))
+            }
+        },
+    }
+}
+
+/// A named pipe or a terminal in a container's place would hold up the boot for ever.
+fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+    let file =
+        fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.file_type().is_char_device() || metadata.file_type().is_block_device() {
+        // /dev/null, the mask, and nothing else that is worth a look.
+        return Ok(Vec::new());
+    }
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len().min(FILE_MAX as u64) as usize + 1);
+    file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads what declares a container; nothing where it is masked by an empty file or a link to /dev/null.
+pub fn read(paths: &Paths, listing: &Listing, name: &ContainerName, found: &Found) -> Option<Files> {
+    let (main, finding) = text(paths.shown(&found.main), &found.main);
+    let mut findings: Vec<Finding> = finding.into_iter().collect();
+    if main.text.is_empty() && findings.is_empty() {
+        return None;
+    }
+    // The more specific folder's file of a name replaces the other's, and an empty one leaves it out.
+    let empty = BTreeMap::new();
+    let of = |stem: &str| listing.drop_ins.get(stem).unwrap_or(&empty);
+    let own = of(name.as_str());
+    let template = name.template();
+    let shared = template.as_ref().map_or(&empty, |template| {
+        // An instance with a whole file of its own has nothing of the template's.
+        if found.main.file_name() == Some(OsStr::new(&format!("{template}.toml"))) {
+            of(template.as_str())
+        } else {
+            &empty
+        }
+    });
+    let mut drop_ins: Vec<Arc<Source>> = listing
+        .for_all
+        .iter()
+        .filter(|(file, _)| !own.contains_key(*file) && !shared.contains_key(*file))
+        .map(|(_, source)| Arc::clone(source))
+        .collect();
+    for path in shared.iter().filter(|(file, _)| !own.contains_key(*file)).chain(own).map(|(_, path)| path) {
+        let (source, finding) = text(paths.shown(path), path);
+        findings.extend(finding);
+        drop_ins.push(source);
+    }
+    drop_ins.retain(|source| !source.text.is_empty());
+    Some(Files { name: name.clone(), main, drop_ins, findings })
+}
+
+/// The files of a container that is named by the path of its file, anywhere: with the drop-ins beside it.
+pub fn loose(path: &Path) -> Result<Files, String> {
+    let file = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+    let stem = file.strip_suffix(".toml").ok_or("its name doesn't end in .toml")?;
+    let name = container_name(stem)?;
+    let (main, finding) = text(path.to_owned(), path);
+    let mut findings: Vec<Finding> = finding.into_iter().collect();
+    let mut drop_ins = Vec::new();
+    let folder = path.with_file_name(format!("{file}.d"));
+    for (_, path) in entries(&folder).into_iter().filter(|(file, _)| file.ends_with(".toml")) {
+        let (source, finding) = text(path.clone(), &path);
+        findings.extend(finding);
+        drop_ins.push(source);
+    }
+    drop_ins.retain(|source| !source.text.is_empty());
+    Ok(Files { name, main, drop_ins, findings })
+}
+
+/// The plan that a container last started with since boot.
+pub fn last_good(paths: &Paths, name: &ContainerName) -> Option<Plan> {
+    let bytes = fs::read(paths.last_good().join(format!("{name}.json"))).ok()?;
+    serde_json::from_slice(&bytes).ok().filter(|plan: &Plan| plan.format == PLAN_FORMAT)
+}

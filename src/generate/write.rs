@@ -1,0 +1,78 @@
+//! Writing units, plans and findings: one open and one write each.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::GenerateError;
+use crate::host::Paths;
+use crate::plan::{Beside, Output};
+use crate::report::{Finding, json};
+
+/// The folder of links by which the boot starts containers, in systemd's output folder.
+pub(crate) const WANTS: &str = "multi-user.target.wants";
+
+/// systemd's output folder for this generator.
+pub struct Folder {
+    normal: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folders that everything goes to.
+    pub fn make(normal: &Path) -> Result<Self, GenerateError> {
+        for (path, mode) in
+            [(normal.to_owned(), 0o755), (normal.join("wharf"), 0o755), (normal.join(WANTS), 0o755)]
+        {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&path)
+                .map_err(|source| GenerateError::Folder { path, source })?;
+        }
+        Ok(Self { normal: normal.to_owned() })
+    }
+
+    /// Writes a container's unit, its plan or findings, and its link.
+    pub fn put(&self, output: &Output) -> io::Result<()> {
+        let Output { name, unit: text, beside, autostart } = output;
+        let unit = name.unit();
+        // The plan first: no unit without what it runs.
+        match beside {
+            // Environment values are nobody else's business, and a caret may show a line of them.
+            Beside::Plan(json) => put(&self.normal.join("wharf").join(format!("{name}.json")), json, 0o600)?,
+            Beside::Findings(text) => {
+                put(&self.normal.join("wharf").join(format!("{name}.findings")), text, 0o600)?;
+            }
+        }
+        put(&self.normal.join(&unit), text, 0o644)?;
+        if *autostart && !name.is_template() {
+            let link = self.normal.join(WANTS).join(&unit);
+            match symlink(format!("../{unit}"), &link) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Leaves the findings for `wharf` and for whoever watches. They are told in the kernel's log and in each
+/// unit too, so where this can't be written nothing is lost.
+pub fn findings(paths: &Paths, findings: &[Finding]) {
+    let path = paths.findings();
+    let new = path.with_extension("json.new");
+    let write = || {
+        DirBuilder::new().recursive(true).mode(0o755).create(paths.runtime())?;
+        put(&new, &json(findings), 0o644)?;
+        fs::rename(&new, &path)
+    };
+    if write().is_err() {
+        let _ = fs::remove_file(&new);
+    }
+}

@@ -1,0 +1,160 @@
+//! Where things live on a host.
+
+use std::path::{Path, PathBuf};
+
+/// Every path of Wharf's, below one root: `/`, or another for tests, image builders and `wharf check` on a
+/// laptop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// Everything below `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Everything below a root that somebody named: `//` and a link to `/` are this host, and are dealt with
+    /// as such.
+    pub fn below(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        match std::fs::canonicalize(&root) {
+            Ok(real) if real == Path::new("/") => Self::new("/"),
+            _ => Self::new(root),
+        }
+    }
+
+    /// What `WHARF_ROOT` says; `/` where it says nothing.
+    pub fn from_environment() -> Self {
+        match std::env::var_os("WHARF_ROOT").filter(|root| !root.is_empty()) {
+            Some(root) => Self::below(root),
+            None => Self::new("/"),
+        }
+    }
+
+    /// Whether these are this host's own, which its systemd knows.
+    pub fn are_this_hosts(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// An absolute path of the host, below the root.
+    pub fn host(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The path as people know it: what [`Paths::host`] was given.
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |path| Path::new("/").join(path))
+    }
+
+    /// The search path for container files and the rest, first wins by file name.
+    pub fn search(&self) -> [PathBuf; 3] {
+        ["/etc/wharf", "/run/wharf", "/usr/lib/wharf"].map(|path| self.host(path))
+    }
+
+    /// Images, volumes and leases: what is kept.
+    pub fn state(&self) -> PathBuf {
+        self.host("/var/lib/wharf")
+    }
+
+    /// What lasts until the next boot.
+    pub fn runtime(&self) -> PathBuf {
+        self.host("/run/wharf")
+    }
+
+    /// The plans of containers that started since boot, for when their file goes bad: `NAME.json`.
+    pub fn last_good(&self) -> PathBuf {
+        self.runtime().join("last-good")
+    }
+
+    /// The generator's findings, whole.
+    pub fn findings(&self) -> PathBuf {
+        self.runtime().join("findings.json")
+    }
+
+    /// Where systemd puts what generators make; plans are in `wharf/` there.
+    pub fn generated(&self) -> PathBuf {
+        self.host("/run/systemd/generator")
+    }
+
+    /// The plan of a container, as the generator leaves it.
+    pub fn plan(&self, name: &str) -> PathBuf {
+        self.generated().join("wharf").join(format!("{name}.json"))
+    }
+}
+
+/// What the generator has to know about the host, read once and without running anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// systemd's version; nothing where it can't be told, and then only old settings are used.
+    pub systemd: Option<u32>,
+}
+
+impl HostFacts {
+    /// Reads them below a root.
+    ///
+    /// A generator can't ask systemd, which waits for it. The library that systemd's programs share has the
+    /// version in its name (`libsystemd-shared-252.so`, `-257.4-1.fc42.so`), so one listing of a small folder
+    /// tells.
+    pub fn read(paths: &Paths) -> Self {
+        // Debian's multiarch folders first: they hold two files, /usr/lib/systemd a hundred.
+        const FOLDERS: [&str; 5] = [
+            "/usr/lib/x86_64-linux-gnu/systemd",
+            "/usr/lib/aarch64-linux-gnu/systemd",
+            "/usr/lib64/systemd",
+            "/usr/lib/systemd",
+            "/lib/systemd",
+        ];
+        let systemd = FOLDERS.iter().find_map(|folder| {
+            let entries = std::fs::read_dir(paths.host(folder)).ok()?;
+            // During an upgrade there may be two for a moment; the older one is the safe guess.
+            entries.flatten().filter_map(|entry| shared_library_version(entry.file_name().to_str()?)).min()
+        });
+        Self { systemd }
+    }
+
+    /// Whether `RestartSteps=` and `RestartMaxDelaySec=` are there (systemd 254).
+    pub fn has_restart_steps(self) -> bool {
+        self.systemd.is_some_and(|version| version >= 254)
+    }
+}
+
+fn shared_library_version(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix("libsystemd-shared-")?.strip_suffix(".so")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_by_its_other_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("root");
+        std::os::unix::fs::symlink("/", &link).expect("linked");
+        for root in [Path::new("/"), Path::new("//"), Path::new("/../."), &link] {
+            assert_eq!(Paths::below(root), Paths::new("/"), "{}", root.display());
+        }
+        assert!(Paths::below("//").are_this_hosts());
+        assert!(!Paths::below(folder.path()).are_this_hosts());
+        assert!(!Paths::below(folder.path().join("none")).are_this_hosts());
+    }
+
+    #[test]
+    fn versions() {
+        for (name, version) in [
+            ("libsystemd-shared-252.so", Some(252)),
+            ("libsystemd-shared-257.4-1.fc42.so", Some(257)),
+            ("libsystemd-core-252.so", None),
+            ("libsystemd-shared-.so", None),
+        ] {
+            assert_eq!(shared_library_version(name), version);
+        }
+        assert!(!HostFacts { systemd: None }.has_restart_steps());
+        assert!(HostFacts { systemd: Some(254) }.has_restart_steps());
+    }
+}

@@ -1,0 +1,37 @@
+//! What is going to happen, as values: the plan that the generator leaves beside a unit, and the steps that
+//! the executor takes at start. Pure: no I/O, no clock, no environment.
+
+mod generate;
+pub mod process;
+pub mod steps;
+pub mod unit;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::Container;
+
+pub use generate::{Beside, Files, Output, check, output};
+
+/// The version of the form of [`Plan`]; the executor refuses any other, and says to reload systemd.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// What the generator leaves for the executor: `wharf/NAME.json` beside the unit, mode 0600.
+///
+/// What was checked at reload is exactly what runs; the plan has the same life as its unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
+    /// The container file, the last of its drop-ins not counted.
+    pub source: PathBuf,
+    /// Why this is the last good plan and not what the files say now: the findings, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outdated: Option<String>,
+    /// The container as checked.
+    pub container: Container,
+    /// The text of the unit that goes with it, for the generator to put back when the file goes bad.
+    pub unit: String,
+}

@@ -1,0 +1,198 @@
+//! A container's unit, and the unit that stands in for a container that can't run.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::check::{Container, Limits, MountKind, Network, Restart, RootSource};
+use crate::host::HostFacts;
+use crate::spec::{ContainerName, show_duration};
+use crate::unit::{Percent, Section, Unit};
+
+/// Where the executor is installed.
+pub const EXECUTOR: &str = "/usr/libexec/wharf/wharf-executor";
+
+/// The comment on top of every unit.
+const COMMENT: &str = "Made by wharf-generator at each reload: edit the container's file instead.";
+
+/// The unit that runs a container. `source` is the container's file.
+pub fn unit(container: &Container, source: &Path, facts: HostFacts) -> String {
+    let percent = percent(&container.name);
+    Unit::new([unit_section(container, source, percent), service_section(container, facts)]).render(COMMENT)
+}
+
+/// The unit of a container whose files have errors and that has no last good plan: starting it fails and
+/// prints them. `problem` is the first of them, in one line.
+pub fn refusal(name: &ContainerName, source: &Path, problem: &str) -> String {
+    let mut unit = Section::new("Unit");
+    unit.text("Description", &format!("{name}: refused, {problem}"), Percent::Literal)
+        .word("Documentation", "man:wharf-container(5)")
+        .quoted("SourcePath", &source.to_string_lossy(), Percent::Literal);
+    let mut service = Section::new("Service");
+    // `notify`, as the real unit has it: a container that still runs from before keeps its type.
+    service
+        .word("Type", "notify")
+        .word("NotifyAccess", "all")
+        .command(
+            "ExecStart",
+            "",
+            EXECUTOR,
+            &[("refuse", Percent::Literal), (name.as_str(), Percent::Literal)],
+        )
+        .word("KillMode", "mixed")
+        .word("Slice", "wharf.slice")
+        .word("Delegate", "yes")
+        .text("SyslogIdentifier", name.as_str(), Percent::Literal);
+    Unit::new([unit, service]).render(COMMENT)
+}
+
+/// The description of a unit that runs the last good plan.
+pub fn outdated_description(container: &Container, problem: &str) -> String {
+    let name = container.description.as_deref().unwrap_or(container.name.as_str());
+    format!("{name} (RUNS ITS LAST GOOD PLAN: {problem})")
+}
+
+fn percent(name: &ContainerName) -> Percent {
+    if name.is_template() { Percent::Specifier } else { Percent::Literal }
+}
+
+/// The container as the executor is told its name: `web@%i` for a template.
+fn argument(name: &ContainerName) -> String {
+    if name.is_template() { format!("{name}%i") } else { name.to_string() }
+}
+
+/// How long a stop may take where the file says nothing: systemd's own default (`DefaultTimeoutStopSec=`).
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+
+fn unit_section(container: &Container, source: &Path, percent: Percent) -> Section {
+    let mut unit = Section::new("Unit");
+    let name = argument(&container.name);
+    unit.text("Description", container.description.as_deref().unwrap_or(&name), percent)
+        .word("Documentation", "man:wharf-container(5)")
+        .quoted("SourcePath", &source.to_string_lossy(), Percent::Literal);
+    if container.network == Network::Host {
+        // Not network-online.target: a server listens on addresses that come later, too.
+        unit.word("After", "network.target");
+    }
+    unit.word("RequiresMountsFor", "/var/lib/wharf");
+    for path in host_paths(container) {
+        unit.quoted("RequiresMountsFor", &path.to_string_lossy(), percent);
+    }
+    // The delay between starts grows or is long enough; a host that is slow to get its disk back after a
+    // power cut must not find its containers given up.
+    unit.word("StartLimitIntervalSec", "0");
+    for (key, value) in &container.systemd.unit {
+        unit.verbatim(key, value);
+    }
+    unit
+}
+
+/// Every path of the host that the container uses, once and in order.
+fn host_paths(container: &Container) -> Vec<&Path> {
+    let mut paths: Vec<&Path> = Vec::new();
+    if let RootSource::Folder(folder) = &container.source {
+        paths.push(folder);
+    }
+    paths.extend(container.environment_files.iter().map(|file| file.path.as_path()));
+    paths.extend(container.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Bind(bind) => Some(bind.source.as_path()),
+        MountKind::Volume(_) | MountKind::Tmpfs(_) => None,
+    }));
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn service_section(container: &Container, facts: HostFacts) -> Section {
+    let name = argument(&container.name);
+    let percent = percent(&container.name);
+    let call = |verb: &'static str| [(verb, Percent::Literal), (name.as_str(), percent)];
+    let mut service = Section::new("Service");
+    service.word("Type", "notify").word("NotifyAccess", "all").command(
+        "ExecStart",
+        "",
+        EXECUTOR,
+        &call("start"),
+    );
+    // An image may name another signal than SIGTERM, and the generator can't read images. Where it could
+    // matter the executor sends it.
+    if matches!(container.source, RootSource::Image(_)) && container.stop.signal.is_none() {
+        // That it can't is no failure of the container: systemd sends SIGTERM then.
+        service.command("ExecStop", "-", EXECUTOR, &call("stop"));
+        // The executor waits no longer than this, so both must know it.
+        service.word("TimeoutStopSec", show_duration(container.stop.timeout.unwrap_or(STOP_TIMEOUT)));
+    } else if let Some(timeout) = container.stop.timeout {
+        service.word("TimeoutStopSec", show_duration(timeout));
+    }
+    service.command("ExecStopPost", "-", EXECUTOR, &call("stopped")).word("KillMode", "mixed");
+    if let Some(signal) = container.stop.signal {
+        service.word("KillSignal", signal.to_string());
+    }
+    restart(&mut service, container.restart, facts);
+    service
+        .word("Slice", "wharf.slice")
+        .word("Delegate", "yes")
+        // As for any other service: when the kernel kills one of its processes for want of memory, the rest is
+        // stopped in order and the whole restarted, and Result=oom-kill says why. Delegate=yes alone would
+        // mean `continue`: half a service that looks healthy. `kill` would leave a database no time to end.
+        .word("OOMPolicy", "stop")
+        .word("DevicePolicy", "closed");
+    if container.init {
+        // Process 1 can't die of its program's signal and says it by its status. These are the signals that
+        // systemd takes for a clean end (systemd.service(5), SuccessExitStatus=): HUP, INT, PIPE and TERM.
+        service.word("SuccessExitStatus", "129 130 141 143");
+    }
+    service
+        // systemd ignores it in what it starts unless told otherwise, and programs in a container's pipes
+        // expect it as the kernel has it.
+        .word("IgnoreSIGPIPE", "no")
+        // The journal would name the executor, which is long gone.
+        .text("SyslogIdentifier", &name, percent);
+    if !container.user_namespace {
+        // The container's root is the host's. Before its program runs, the executor's own file is within reach
+        // by way of /proc/PID/exe (CVE-2019-5736); through this mount it can't be written.
+        service.word("ReadOnlyPaths", "/usr/libexec/wharf");
+    }
+    limits(&mut service, &container.limits);
+    for (key, value) in &container.systemd.service {
+        service.verbatim(key, value);
+    }
+    service
+}
+
+fn restart(service: &mut Section, restart: Restart, facts: HostFacts) {
+    let text = match restart {
+        Restart::No => "no",
+        Restart::OnFailure => "on-failure",
+        Restart::Always => "always",
+    };
+    service.word("Restart", text);
+    if restart == Restart::No {
+        return;
+    }
+    if facts.has_restart_steps() {
+        // From a fifth of a second, so that one crash is hardly felt, to a minute.
+        service.word("RestartSec", "200ms").word("RestartSteps", "8").word("RestartMaxDelaySec", "1min");
+    } else {
+        service.word("RestartSec", "2s");
+    }
+}
+
+fn limits(service: &mut Section, limits: &Limits) {
+    // In full, so that a new limit can't be forgotten.
+    let Limits { memory, memory_high, swap, cpu, cpu_weight, cpus, io_weight, tasks, open_files } = limits;
+    for (key, value) in [
+        ("AllowedCPUs", cpus),
+        ("CPUQuota", cpu),
+        ("CPUWeight", cpu_weight),
+        ("IOWeight", io_weight),
+        ("LimitNOFILE", open_files),
+        ("MemoryHigh", memory_high),
+        ("MemoryMax", memory),
+        ("MemorySwapMax", swap),
+        ("TasksMax", tasks),
+    ] {
+        if let Some(value) = value {
+            service.word(key, value.as_str());
+        }
+    }
+}

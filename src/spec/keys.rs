@@ -1,0 +1,519 @@
+//! The one table of keys: what the parser takes, suggestions suggest and the manual says.
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// `true` or `false`.
+    Flag,
+    /// A list of strings.
+    Texts,
+    /// A list of strings, or nothing but words in one string, which is explained.
+    Command,
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// A string, or an integer that stands for its digits.
+    TextOrNumber,
+    /// A string, or `true`.
+    TextOrTrue,
+    /// A length of time: a string, or an integer of seconds.
+    Duration,
+    /// An integer.
+    Number,
+    /// A table whose keys are in this table too.
+    Table,
+    /// A table of any keys with strings, integers or booleans.
+    Map,
+    /// A table of any keys with strings, integers, booleans or lists of them.
+    Settings,
+    /// A table of any keys, with tables whose keys are in this table too, under `*`.
+    Tables,
+}
+
+impl Kind {
+    /// What is expected, for people.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Text => "a text".into(),
+            Self::Flag => "true or false".into(),
+            Self::Texts | Self::Command => "a list of texts".into(),
+            Self::Choice(words) => {
+                let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                quoted.join(" or ")
+            }
+            Self::TextOrNumber => "a text or a whole number".into(),
+            Self::TextOrTrue => "a text or true".into(),
+            Self::Duration => "a length of time like \"5s\"".into(),
+            Self::Number => "a whole number".into(),
+            Self::Table | Self::Map | Self::Settings | Self::Tables => "a table".into(),
+        }
+    }
+}
+
+/// What holds where a key isn't written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// It must be written.
+    Required,
+    /// This value, in TOML.
+    Is(&'static str),
+    /// In words, where no value says it.
+    Words(&'static str),
+}
+
+/// Whether a key has its effect yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It has.
+    Ready,
+    /// It is read and refused, with what to write until then.
+    Later(&'static str),
+}
+
+/// A key of a container's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its path, `.` between tables, `*` for a key that the administrator chooses.
+    pub path: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What holds without it.
+    pub default: Default,
+    /// What it does, in whole sentences.
+    pub doc: &'static str,
+    /// TOML to put into a file.
+    pub example: &'static str,
+    /// Whether it works yet.
+    pub status: Status,
+}
+
+const fn key(
+    path: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { path, kind, default, doc, example, status: Status::Ready }
+}
+
+const fn later(
+    path: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+    instead: &'static str,
+) -> Key {
+    Key { path, kind, default, doc, example, status: Status::Later(instead) }
+}
+
+/// What to do while there is no `[health]`.
+const NO_HEALTH: &str = "leave [health] out; systemd restarts the container when its process ends";
+
+/// Every key, ordered by path.
+pub const KEYS: &[Key] = &[
+    key(
+        "autostart",
+        Kind::Flag,
+        Default::Is("true"),
+        "autostart = false",
+        "Whether boot starts the container. An instance of a template starts at boot only where its own files say so.",
+    ),
+    key(
+        "command",
+        Kind::Command,
+        Default::Words("the image's command"),
+        "command = [\"nginx\", \"-g\", \"daemon off;\"]",
+        "The program and its arguments, or the arguments of `entrypoint`. Required with `rootfs` where there is no `entrypoint`.",
+    ),
+    key(
+        "description",
+        Kind::Text,
+        Default::Words("the container's name"),
+        "description = \"Front-end web server\"",
+        "One line for people; `systemctl status` shows it.",
+    ),
+    key(
+        "entrypoint",
+        Kind::Command,
+        Default::Words("the image's entry point"),
+        "entrypoint = [\"/usr/bin/tini\", \"--\"]",
+        "Replaces the image's entry point, and with it the image's command.",
+    ),
+    key(
+        "environment",
+        Kind::Map,
+        Default::Words("empty"),
+        "environment.TZ = \"Europe/Berlin\"",
+        "Variables of the environment: over those of the image and of `environment-files`.",
+    ),
+    key(
+        "environment-files",
+        Kind::Texts,
+        Default::Is("[]"),
+        "environment-files = [\"/etc/default/nginx\", \"-/etc/default/local\"]",
+        "Files of the host with `NAME=value` lines, read at each start. A `-` before the path: a missing file is no failure.",
+    ),
+    key(
+        "group",
+        Kind::TextOrNumber,
+        Default::Words("the user's group"),
+        "group = \"www-data\"",
+        "The group that runs the program: a name of the image's group file, or a number.",
+    ),
+    later(
+        "health",
+        Kind::Table,
+        Default::Words("no check"),
+        "health.command = [\"curl\", \"-fs\", \"http://localhost/\"]",
+        "How to tell that the container does its work.",
+        NO_HEALTH,
+    ),
+    later(
+        "health.command",
+        Kind::Command,
+        Default::Required,
+        "health.command = [\"curl\", \"-fs\", \"http://localhost/\"]",
+        "The check: a program that ends with 0 where all is well.",
+        NO_HEALTH,
+    ),
+    later(
+        "health.interval",
+        Kind::Duration,
+        Default::Is("\"30s\""),
+        "health.interval = \"10s\"",
+        "The time between two checks.",
+        NO_HEALTH,
+    ),
+    later(
+        "health.retries",
+        Kind::Number,
+        Default::Is("3"),
+        "health.retries = 3",
+        "How many checks in a row must fail before the container counts as unhealthy.",
+        NO_HEALTH,
+    ),
+    later(
+        "health.start-period",
+        Kind::Duration,
+        Default::Is("\"0s\""),
+        "health.start-period = \"20s\"",
+        "The time after a start in which failed checks don't count.",
+        NO_HEALTH,
+    ),
+    later(
+        "health.timeout",
+        Kind::Duration,
+        Default::Is("\"30s\""),
+        "health.timeout = \"5s\"",
+        "The time after which a check counts as failed.",
+        NO_HEALTH,
+    ),
+    key(
+        "hostname",
+        Kind::Text,
+        Default::Words("the container's name"),
+        "hostname = \"web.example\"",
+        "The host name inside.",
+    ),
+    key(
+        "image",
+        Kind::Text,
+        Default::Words("`rootfs`"),
+        "image = \"nginx:1.26\"",
+        "The image that the root comes from, by reference. Either this or `rootfs` is required.",
+    ),
+    key(
+        "init",
+        Kind::Flag,
+        Default::Is("false"),
+        "init = true",
+        "Keeps a small init as the container's process 1; it passes signals on and reaps. For programs that ignore the stop signal when they are process 1, or leave children behind.",
+    ),
+    key(
+        "limits",
+        Kind::Table,
+        Default::Words("no limits"),
+        "limits.tasks = 200",
+        "Limits, as properties of the unit: `systemctl set-property` and systemd-cgtop know them.",
+    ),
+    key(
+        "limits.cpu",
+        Kind::Text,
+        Default::Words("no limit"),
+        "limits.cpu = \"150%\"",
+        "CPU time, in per cent of one CPU (`CPUQuota=`).",
+    ),
+    key(
+        "limits.cpu-weight",
+        Kind::Number,
+        Default::Words("100"),
+        "limits.cpu-weight = 50",
+        "The share of CPU time among neighbours where it is scarce, 1 to 10000 (`CPUWeight=`).",
+    ),
+    key(
+        "limits.cpus",
+        Kind::TextOrNumber,
+        Default::Words("all"),
+        "limits.cpus = \"0-3,6\"",
+        "The CPUs it may run on (`AllowedCPUs=`).",
+    ),
+    key(
+        "limits.io-weight",
+        Kind::Number,
+        Default::Words("100"),
+        "limits.io-weight = 50",
+        "The share of disk time among neighbours where it is scarce, 1 to 10000 (`IOWeight=`).",
+    ),
+    key(
+        "limits.memory",
+        Kind::TextOrNumber,
+        Default::Words("no limit"),
+        "limits.memory = \"512M\"",
+        "The most memory: bytes with K, M, G or T, per cent of the host's, or \"infinity\" (`MemoryMax=`).",
+    ),
+    key(
+        "limits.memory-high",
+        Kind::TextOrNumber,
+        Default::Words("no limit"),
+        "limits.memory-high = \"384M\"",
+        "Memory above which it is slowed down and reclaimed from (`MemoryHigh=`).",
+    ),
+    key(
+        "limits.open-files",
+        Kind::TextOrNumber,
+        Default::Words("systemd's"),
+        "limits.open-files = 65536",
+        "File descriptors of each process: a number, \"SOFT:HARD\" or \"infinity\" (`LimitNOFILE=`).",
+    ),
+    key(
+        "limits.swap",
+        Kind::TextOrNumber,
+        Default::Words("no limit"),
+        "limits.swap = \"0\"",
+        "The most swap, written like `memory` (`MemorySwapMax=`).",
+    ),
+    key(
+        "limits.tasks",
+        Kind::TextOrNumber,
+        Default::Words("systemd's"),
+        "limits.tasks = 200",
+        "Processes and threads: a number, per cent of the host's, or \"infinity\" (`TasksMax=`).",
+    ),
+    later(
+        "links",
+        Kind::Texts,
+        Default::Is("[]"),
+        "links = [\"app\"]",
+        "The containers that this one connects to.",
+        "leave it out; with `network = \"host\"` containers reach each other at localhost, and After= under [systemd.Unit] orders them",
+    ),
+    key(
+        "mounts",
+        Kind::Tables,
+        Default::Words("none"),
+        "mounts.\"/serve\" = { bind = \"/srv/nginx\", read-only = true }",
+        "What is mounted into the root, by target: a path of the host, a named volume, or memory.",
+    ),
+    key(
+        "mounts.*.bind",
+        Kind::Text,
+        Default::Words("another kind of mount"),
+        "mounts.\"/serve\" = { bind = \"/srv/nginx\" }",
+        "A file or folder of the host.",
+    ),
+    key(
+        "mounts.*.idmap",
+        Kind::Flag,
+        Default::Is("true"),
+        "mounts.\"/serve\" = { bind = \"/srv/nginx\", idmap = false }",
+        "For a bind under a user namespace: user 101 inside owns what user 101 owns on disk. Without it, ids on disk are those of the container's range.",
+    ),
+    key(
+        "mounts.*.mode",
+        Kind::Text,
+        Default::Words("that of the image's folder"),
+        "mounts.\"/cache\" = { tmpfs = \"64M\", mode = \"1777\" }",
+        "The permissions of a tmpfs, in octal.",
+    ),
+    key(
+        "mounts.*.read-only",
+        Kind::Flag,
+        Default::Is("false"),
+        "mounts.\"/serve\" = { bind = \"/srv/nginx\", read-only = true }",
+        "For a bind or volume: writes fail.",
+    ),
+    key(
+        "mounts.*.recursive",
+        Kind::Flag,
+        Default::Is("true"),
+        "mounts.\"/serve\" = { bind = \"/srv/nginx\", recursive = false }",
+        "For a bind: with what is mounted below it.",
+    ),
+    key(
+        "mounts.*.tmpfs",
+        Kind::TextOrTrue,
+        Default::Words("another kind of mount"),
+        "mounts.\"/cache\" = { tmpfs = \"64M\" }",
+        "Memory, gone with the container: the most it can hold, or `true` for half of the host's memory.",
+    ),
+    key(
+        "mounts.*.volume",
+        Kind::Text,
+        Default::Words("another kind of mount"),
+        "mounts.\"/data\" = { volume = \"nginx-data\" }",
+        "A named volume; it is made at the first start and kept.",
+    ),
+    key(
+        "network",
+        Kind::Text,
+        Default::Words("the network `default`"),
+        "network = \"host\"",
+        "What it sees of the network: \"none\", \"host\", or a network by name.",
+    ),
+    later(
+        "notify",
+        Kind::Flag,
+        Default::Is("false"),
+        "notify = true",
+        "The program says itself when it is ready, by sd_notify(3).",
+        "leave it out; the container counts as started when its program runs",
+    ),
+    later(
+        "publish",
+        Kind::Texts,
+        Default::Is("[]"),
+        "publish = [\"80:80\", \"53:53/udp\"]",
+        "Ports of the host that lead to ports of the container.",
+        "leave it out; with `network = \"host\"` the program listens on the host's own ports",
+    ),
+    key(
+        "restart",
+        Kind::Choice(&["no", "on-failure", "always"]),
+        Default::Is("\"always\""),
+        "restart = \"on-failure\"",
+        "When systemd starts it again, with growing delay: never, after a failure, or after every end that nobody asked for.",
+    ),
+    key(
+        "root",
+        Kind::Choice(&["read-only", "ephemeral"]),
+        Default::Is("\"read-only\""),
+        "root = \"ephemeral\"",
+        "What becomes of writes to the root: they fail (with fresh /tmp, /run and /var/tmp in memory), or go to memory and are gone with the container.",
+    ),
+    key(
+        "rootfs",
+        Kind::Text,
+        Default::Words("`image`"),
+        "rootfs = \"/srv/machines/nginx\"",
+        "A folder of the host to use as root, instead of an image.",
+    ),
+    key("stop", Kind::Table, Default::Words("as below"), "stop.timeout = \"5s\"", "How it is stopped."),
+    key(
+        "stop.signal",
+        Kind::TextOrNumber,
+        Default::Words("the image's, or SIGTERM"),
+        "stop.signal = \"SIGQUIT\"",
+        "The signal that asks the program to end.",
+    ),
+    key(
+        "stop.timeout",
+        Kind::Duration,
+        Default::Words("systemd's, 90s as a rule"),
+        "stop.timeout = \"5s\"",
+        "The time after which what is left is killed.",
+    ),
+    key(
+        "systemd",
+        Kind::Table,
+        Default::Words("empty"),
+        "systemd.Service.OOMScoreAdjust = -500",
+        "Settings that go into the unit as they are.",
+    ),
+    key(
+        "systemd.Service",
+        Kind::Settings,
+        Default::Words("empty"),
+        "systemd.Service.OOMScoreAdjust = -500",
+        "Settings of [Service], over Wharf's own; those that Wharf is built on are refused. A list is the setting several times. Specifiers (%n, %i) are systemd's.",
+    ),
+    key(
+        "systemd.Unit",
+        Kind::Settings,
+        Default::Words("empty"),
+        "systemd.Unit.OnFailure = \"page-me@%n.service\"",
+        "Settings of [Unit], in the same way.",
+    ),
+    key(
+        "user",
+        Kind::TextOrNumber,
+        Default::Words("the image's"),
+        "user = \"www-data\"",
+        "The user that runs the program: a name of the image's passwd file, a number, or either with `:` and a group.",
+    ),
+    key(
+        "user-namespace",
+        Kind::Flag,
+        Default::Is("true"),
+        "user-namespace = false",
+        "Whether ids inside are a range of their own outside, so that root inside is nobody outside.",
+    ),
+    key(
+        "working-directory",
+        Kind::Text,
+        Default::Words("the image's, or /"),
+        "working-directory = \"/srv/app\"",
+        "The folder inside that the program starts in.",
+    ),
+];
+
+/// The key of a path, where `*` stands for a key that the administrator chose.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.binary_search_by(|key| key.path.cmp(path)).ok().map(|index| &KEYS[index])
+}
+
+/// The keys right below a table; those of the top level below the empty path.
+pub fn below(table: &str) -> impl Iterator<Item = (&'static str, &'static Key)> {
+    KEYS.iter().filter_map(move |key| {
+        let rest =
+            if table.is_empty() { key.path } else { key.path.strip_prefix(table)?.strip_prefix('.')? };
+        (!rest.contains('.')).then_some((rest, key))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorted_and_unique() {
+        for pair in KEYS.windows(2) {
+            assert!(pair[0].path < pair[1].path, "{} and {}", pair[0].path, pair[1].path);
+        }
+    }
+
+    #[test]
+    fn every_key_is_below_a_table_and_documented() {
+        for key in KEYS {
+            assert_eq!(find(key.path), Some(key));
+            if let Some((table, _)) = key.path.rsplit_once('.') {
+                let table = table.strip_suffix(".*").unwrap_or(table);
+                let kind = find(table).expect(key.path).kind;
+                assert!(matches!(kind, Kind::Table | Kind::Tables), "{}", key.path);
+            }
+            assert!(key.doc.ends_with('.') && !key.doc.contains('\n'), "{}", key.path);
+            let name = key.path.rsplit('.').next().expect("a name");
+            assert!(key.example.contains(name), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn neighbours() {
+        assert!(below("").any(|(name, _)| name == "image"));
+        assert!(below("").all(|(name, _)| !name.contains('.')));
+        assert_eq!(below("stop").map(|(name, _)| name).collect::<Vec<_>>(), ["signal", "timeout"]);
+        assert_eq!(below("mounts.*").count(), 7);
+    }
+}

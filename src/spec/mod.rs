@@ -1,0 +1,18 @@
+//! Container files as written: the table of keys, documents with spans, and the small types they speak in.
+
+mod document;
+mod duration;
+pub mod keys;
+mod name;
+mod reference;
+mod signal;
+mod size;
+mod suggest;
+
+pub use document::{Data, Document, Entries, Entry, Value};
+pub use duration::{DurationError, duration, show_duration};
+pub use name::{ContainerName, NameError};
+pub use reference::{Reference, ReferenceError};
+pub use signal::{Signal, SignalError};
+pub use size::{SizeError, show_size, size};
+pub use suggest::nearest;

@@ -1,0 +1,82 @@
+//! Making the first process of a container.
+#![allow(unsafe_code)]
+
+use std::mem::size_of;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::{Error, Trying};
+
+bitflags::bitflags! {
+    /// Namespaces that a process gets of its own, as clone(2) names them.
+    ///
+    /// The mount and cgroup namespaces are not here: the first process takes them for itself once its root
+    /// stands and it is in its cgroup ([`super::process::unshare`]).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Namespaces: u64 {
+        /// Ids and capabilities.
+        const USER = libc::CLONE_NEWUSER as u64;
+        /// Process ids.
+        const PID = libc::CLONE_NEWPID as u64;
+        /// System V and POSIX message queues, shared memory, semaphores.
+        const IPC = libc::CLONE_NEWIPC as u64;
+        /// Host name.
+        const UTS = libc::CLONE_NEWUTS as u64;
+        /// Interfaces, routes, ports.
+        const NET = libc::CLONE_NEWNET as u64;
+    }
+}
+
+/// A process just made, as the maker sees it.
+#[derive(Debug)]
+pub struct Child {
+    /// Its id in the maker's pid namespace.
+    pub pid: Pid,
+    /// A descriptor of it, for signals: its id may be reused, this can't.
+    pub pidfd: OwnedFd,
+}
+
+/// Makes a sibling: a process whose parent is the caller's parent, in namespaces of its own, at the same point
+/// of the program. `None` is the answer in the new process.
+///
+/// The caller must have one thread. It can't wait for the new process, which isn't its child; the parent
+/// gets SIGCHLD as it would for the caller itself (clone(2), CLONE_PARENT).
+///
+/// # Errors
+/// What clone3(2) says.
+pub fn sibling(namespaces: Namespaces) -> Result<Option<Child>, Error> {
+    let mut pidfd: libc::c_int = -1;
+    let arguments = libc::clone_args {
+        flags: libc::CLONE_PARENT as u64 | libc::CLONE_PIDFD as u64 | namespaces.bits(),
+        pidfd: (&raw mut pidfd) as u64,
+        // With CLONE_PARENT this must be 0; the kernel takes the caller's own.
+        exit_signal: 0,
+        cgroup: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+    };
+    // SAFETY: without CLONE_VM the new process has a copy of this one's memory, as after fork(2), and as the
+    // caller has one thread, every lock in it is free. `arguments` and `pidfd` live until the call is over.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    match answer {
+        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+            .trying(|| "make the container's first process".into()),
+        0 => Ok(None),
+        pid => {
+            // SAFETY: the kernel has just put a new descriptor there, and nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            pid.map(|pid| Some(Child { pid, pidfd }))
+                .ok_or(Errno::RANGE)
+                .trying(|| "read a process id".into())
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The stories: what an administrator does and sees, on real machines.
+//!
+//! A story is a function `fn(&mut Stage) -> Told`, listed in a table of its module (see
+//! [`machines::STORIES`]) that is named in [`stories`]. It says with the table's
+//! kinds on which machines it is told, and with [`Stage::needs`] what a machine must
+//! have for it; where that is missing the story is skipped, and named with the reason.
+//!
+//! `cargo test --test boot -- [--kind fast|full] [--list] [WORD…]`, as root. Words select
+//! stories by a part of their name. The last line is `N passed, N failed, N skipped`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test's output is for a person")]
+
+mod containers;
+mod failures;
+mod habits;
+mod handover;
+mod imports;
+#[path = "../machine/mod.rs"]
+#[allow(dead_code, reason = "the stories do not use all that a machine can do")]
+mod machine;
+mod machines;
+mod older;
+mod services;
+mod stage;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use machine::Kind;
+use stage::{Stage, Story, Told, Untold};
+
+/// Every story there is, in the order in which they are told.
+fn stories() -> Vec<&'static Story> {
+    [
+        machines::STORIES,
+        services::STORIES,
+        failures::STORIES,
+        handover::STORIES,
+        older::STORIES,
+        habits::STORIES,
+        imports::STORIES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Tells the stories about Wharf on real machines.
+#[derive(Parser)]
+#[command(name = "boot")]
+struct Arguments {
+    /// Only on machines of this kind: fast or full
+    #[arg(long, value_parser = kind)]
+    kind: Option<Kind>,
+    /// Only say which stories there are
+    #[arg(long)]
+    list: bool,
+    /// Only stories with one of these words in their name
+    words: Vec<String>,
+}
+
+fn kind(word: &str) -> Result<Kind, String> {
+    match word {
+        "fast" => Ok(Kind::Fast),
+        "full" => Ok(Kind::Full),
+        _ => Err("there are two kinds, fast and full".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let wanted = |story: &Story, kind: Kind| {
+        arguments.kind.is_none_or(|only| only == kind)
+            && story.kinds.contains(&kind)
+            && (arguments.words.is_empty() || arguments.words.iter().any(|word| story.name.contains(word)))
+    };
+    if !arguments.list && !rustix::process::geteuid().is_root() {
+        eprintln!("boot: machines need root: run it as root, or use tests/run");
+        return ExitCode::FAILURE;
+    }
+    let mut tally = Tally::default();
+    for kind in [Kind::Fast, Kind::Full] {
+        let mut stage = Stage::new(kind);
+        for story in stories().into_iter().filter(|story| wanted(story, kind)) {
+            if arguments.list {
+                println!("{kind}: {}", story.name);
+            } else {
+                tally.tell(story, &mut stage);
+            }
+        }
+    }
+    if arguments.list {
+        return ExitCode::SUCCESS;
+    }
+    tally.conclude()
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: Vec<String>,
+    skipped: Vec<String>,
+}
+
+impl Tally {
+    fn tell(&mut self, story: &Story, stage: &mut Stage) {
+        let name = format!("{}: {}", stage.kind(), story.name);
+        println!("{name} …");
+        let started = Instant::now();
+        // A panic has already said where and what, on stderr.
+        let told = catch_unwind(AssertUnwindSafe(|| (story.tell)(stage)));
+        let told: Told = told.unwrap_or_else(|_| Err(Untold::Failed("it panicked, see above".to_owned())));
+        let took = started.elapsed().as_secs_f32();
+        match told {
+            Ok(()) => {
+                println!("  ok, {took:.1} s");
+                self.passed += 1;
+            }
+            Err(Untold::Skipped(why)) => {
+                println!("  skipped: {why}");
+                self.skipped.push(format!("{name}: {why}"));
+            }
+            Err(Untold::Failed(why)) => {
+                println!("  FAILED after {took:.1} s: {why}");
+                // Nobody knows in what state it was left.
+                stage.throw_away();
+                self.failed.push(name);
+            }
+        }
+    }
+
+    fn conclude(self) -> ExitCode {
+        for name in &self.skipped {
+            println!("skipped: {name}");
+        }
+        for name in &self.failed {
+            println!("FAILED: {name}");
+        }
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len());
+        if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}

@@ -1,0 +1,26 @@
+//! What each binary is made of: a start and a boot carry nothing that only the command needs.
+
+use std::process::Command;
+
+/// Texts that a program has only if it links the crate: error messages and names on the wire, which debug
+/// information doesn't hold.
+const TEXTS: [(&str, &str); 3] = [
+    ("zbus", "org.freedesktop.DBus.Properties"),
+    ("clap", "For more information, try "),
+    ("indicatif", "{wide_bar}"),
+];
+
+#[test]
+fn only_the_command_links_the_bus_and_the_command_line() {
+    // A debug build is a hundred megabytes, which grep is made for.
+    let holds = |binary: &str, text: &str| {
+        Command::new("grep").args(["-qaF", text, binary]).status().unwrap().success()
+    };
+    for (name, text) in TEXTS {
+        // The check itself is checked: the command has it.
+        assert!(holds(env!("CARGO_BIN_EXE_wharf"), text), "{name} is not recognised by `{text}` any more");
+        for binary in [env!("CARGO_BIN_EXE_wharf-generator"), env!("CARGO_BIN_EXE_wharf-executor")] {
+            assert!(!holds(binary, text), "{binary} links {name}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The commands that explain container files: check, plan, keys, and what the README shows.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{parts, root_with, under, wharf};
+
+const CONTAINERS: &str = "etc/wharf/containers";
+
+fn put(root: &Path, name: &str, text: &str) {
+    let path = root.join(CONTAINERS).join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// As systemd calls it at a reload.
+fn reload(root: &Path) {
+    let out = root.join("run/systemd/generator");
+    let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out).unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_wharf-generator"))
+        .args([&out, &out, &out])
+        .env("WHARF_ROOT", root)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn check_takes_names_and_files() {
+    let root = root_with(&["nginx", "web@"]);
+    put(root.path(), "bad.toml", "image = \"x\"\nnetwork = \"none\"\nmemroy = 1\n");
+    put(root.path(), "off.toml", "");
+    let file = root.path().join(CONTAINERS).join("bad.toml");
+    for (target, code, says) in [
+        ("nginx", 0, "1 container checked: nothing to say"),
+        ("web@blue", 0, "1 container checked"),
+        ("bad", 1, "--> /etc/wharf/containers/bad.toml:3:1"),
+        (file.to_str().unwrap(), 1, "--> /etc/wharf/containers/bad.toml:3:1"),
+        ("off", 0, "there is no container off"),
+    ] {
+        let (status, out, err) = under(root.path(), &["check", target]);
+        assert_eq!((status, err.as_str()), (code, ""), "{target}");
+        assert!(out.contains(says), "{target}: {out}");
+    }
+    put(root.path(), "container.toml", "image = \"x\"\n");
+    let odd = root.path().join(CONTAINERS).join("container.toml");
+    let (code, _, err) = under(root.path(), &["check", odd.to_str().unwrap()]);
+    assert!(
+        code == 2 && err.contains("container.toml.d is for the drop-ins of all containers"),
+        "{code} {err}"
+    );
+    let (code, out, err) = under(root.path(), &["check", "ngnix"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(err, "error: no container `ngnix` is declared; did you mean `nginx`?\n");
+}
+
+#[test]
+fn plan_shows_the_files_as_they_are_now() {
+    let root = root_with(&["nginx"]);
+    let due = "systemctl daemon-reload is due";
+    let plan = || under(root.path(), &["plan", "nginx"]);
+    // No generator ever ran here: there is nothing to compare with.
+    assert!(!plan().1.contains(due));
+    reload(root.path());
+    assert!(!plan().1.contains(due));
+    put(root.path(), "nginx.toml.d/10-memory.toml", "limits.memory = \"64M\"\n");
+    let (code, out, _) = plan();
+    assert_eq!(code, 0);
+    assert!(
+        out.contains(due) && out.contains("\nMemoryMax=64M\n") && out.contains("10-memory.toml"),
+        "{out}"
+    );
+    let (_, json, _) = under(root.path(), &["plan", "nginx", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["reload_due"], true);
+    assert_eq!(json["unit_name"], "nginx-container.service");
+    assert!(json["incomplete"].as_str().unwrap().contains("is not in the store"));
+    assert!(json["steps"]["host"].as_array().unwrap().len() > 5);
+    assert_eq!(json["container"]["limits"]["memory"], "64M");
+    reload(root.path());
+    assert!(!plan().1.contains(due));
+    put(root.path(), "nginx.toml", "image = 3\n");
+    let (code, out, err) = plan();
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("--> /etc/wharf/containers/nginx.toml:1:9"), "{err}");
+    let (code, out, err) = under(root.path(), &["plan", "nginx", "--json"]);
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["errors"].as_u64() > Some(0), "{out}");
+}
+
+#[test]
+fn plan_knows_the_image_when_the_store_has_it() {
+    let root = root_with(&["nginx"]);
+    let tree = tempfile::tempdir().unwrap();
+    fs::create_dir(tree.path().join("etc")).unwrap();
+    let tar = Command::new("tar").args(["-C", tree.path().to_str().unwrap(), "-c", "."]).output().unwrap();
+    let mut import = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args(["image", "import", "-", "--name", "nginx:1.26", "--command", "/bin/web", "--user", "www"])
+        .env("WHARF_ROOT", root.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut import.stdin.take().unwrap(), &tar.stdout).unwrap();
+    let (code, out, err) = parts(&import.wait_with_output().unwrap());
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let (code, out, _) = under(root.path(), &["plan", "nginx"]);
+    assert_eq!(code, 0);
+    let layer = root.path().join("var/lib/wharf/layers");
+    for text in [&format!(". layer 0: {}/", layer.display()), ". find user www", ". run [\"/bin/web\"]"] {
+        assert!(out.contains(text), "{text}: {out}");
+    }
+    assert!(!out.contains("the image's"), "{out}");
+    // What can't be removed is said on stderr, and the rest is removed.
+    let (code, out, err) = under(root.path(), &["image", "remove", "other", "nginx:1.26"]);
+    assert_eq!(code, 1);
+    assert!(out.starts_with("removed nginx:1.26\n"), "{out}");
+    assert!(err.starts_with("error: image other") && err.lines().count() == 1, "{err}");
+}
+
+#[test]
+fn ps_says_what_the_generator_made_of_files() {
+    let root = root_with(&["good"]);
+    put(root.path(), "bad.toml", "imgae = 1\n");
+    reload(root.path());
+    put(root.path(), "new.toml", "image = \"x\"\n");
+    let (_, json, _) = under(root.path(), &["ps", "--json"]);
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let rows: Vec<_> = rows.as_array().unwrap().iter().map(|row| (&row["name"], &row["problem"])).collect();
+    let json: Vec<_> = [("bad", Some("bad-file")), ("good", None), ("new", Some("reload-due"))]
+        .map(|row| serde_json::json!(row))
+        .into();
+    assert_eq!(rows.iter().map(|row| serde_json::json!(row)).collect::<Vec<_>>(), json);
+    let (_, out, _) = under(root.path(), &["ps"]);
+    assert!(out.contains("[bad file]") && out.contains("[new, needs daemon-reload]"), "{out}");
+}
+
+#[test]
+fn keys_are_the_table() {
+    let (code, all, _) = parts(&wharf(&["keys"]));
+    assert_eq!(code, 0);
+    for key in wharf::spec::keys::KEYS {
+        assert!(all.contains(key.example) && all.contains(&format!("{}: ", key.path)), "{}", key.path);
+    }
+    let (_, stop, _) = parts(&wharf(&["keys", "stop"]));
+    assert!(stop.contains("stop.signal: ") && !stop.contains("image: "), "{stop}");
+    let (code, _, err) = parts(&wharf(&["keys", "memroy"]));
+    assert_eq!(code, 1);
+    assert!(err.starts_with("error: `memroy` is not a key"), "{err}");
+    let (_, json, _) = parts(&wharf(&["keys", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), wharf::spec::keys::KEYS.len());
+}
+
+/// Whoever copies the README's first example must not be told that it is wrong.
+#[test]
+fn the_readme_is_right() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let mut blocks = readme.split("\n```toml\n").skip(1).map(|rest| rest.split("\n```\n").next().unwrap());
+    let example = blocks.next().expect("a container file in the README");
+    assert!(example.starts_with("# /etc/wharf/containers/nginx.toml\n"), "{example}");
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "nginx.toml", example);
+    for block in blocks {
+        let name = block.lines().next().and_then(|line| line.strip_prefix("# /etc/wharf/containers/"));
+        put(root.path(), name.expect("each says its path in its first line"), block);
+    }
+    let (code, out, _) = under(root.path(), &["check"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.ends_with(" checked: nothing to say\n"), "{out}");
+    // Whatever is named as a command is one.
+    for (at, _) in readme.match_indices("`wharf ") {
+        let word =
+            readme[at..].split_whitespace().nth(1).unwrap().trim_matches(|c: char| !c.is_alphanumeric());
+        let (code, _, err) = parts(&wharf(&[word, "--help"]));
+        assert!(code == 0 || readme[at..].starts_with("`wharf exec"), "wharf {word}: {err}");
+    }
+}
