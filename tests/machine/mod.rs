@@ -57,6 +57,9 @@ use rundir::RunDir;
 /// How long a command may take unless the story says otherwise.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How often a boot is tried again after a crash of the kernel itself, which is the emulator's doing.
+const CRASHES: u32 = 2;
+
 /// How long a boot may take, on an emulated processor that shares two cores with others.
 const BOOT_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -219,11 +222,24 @@ impl Machine {
 
     /// Waits until its systemd has booted; `running` or `degraded` is what it then says.
     pub fn wait_until_up(&mut self) -> Result<String> {
-        let until = Instant::now() + BOOT_PATIENCE;
-        match &mut self.power {
-            Power::Off => return Err(Error::Gone("waiting for its boot".to_owned())),
-            Power::Fast(running) => running.wait_until_up(self.dir.path(), until)?,
-            Power::Full(running) => running.wait_until_up(self.dir.path(), until)?,
+        let mut crashes = 0;
+        loop {
+            let until = Instant::now() + BOOT_PATIENCE;
+            let up = match &mut self.power {
+                Power::Off => return Err(Error::Gone("waiting for its boot".to_owned())),
+                Power::Fast(running) => running.wait_until_up(self.dir.path(), until),
+                Power::Full(running) => running.wait_until_up(self.dir.path(), until),
+            };
+            match up {
+                Ok(()) => break,
+                Err(Error::Boot { .. }) if crashes < CRASHES && full::crashed_by_itself(self.dir.path()) => {
+                    crashes += 1;
+                    println!("    machine: its kernel crashed while booting; booting it again");
+                    self.power_cut()?;
+                    self.power_on()?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.record()?;
         let state = self.run_for("systemctl is-system-running --wait", BOOT_PATIENCE)?;
