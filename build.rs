@@ -94,8 +94,18 @@ fn by_argument(filter: &mut ScmpFilterContext) -> Result<(), Box<dyn Error>> {
         socket,
         &[equal(0, number::AF_NETLINK), equal(2, number::NETLINK_AUDIT)],
     )?;
-    filter.add_rule_conditional(ScmpAction::Allow, socket, &[other(0, number::AF_NETLINK)])?;
-    filter.add_rule_conditional(ScmpAction::Allow, socket, &[other(2, number::NETLINK_AUDIT)])?;
+    // Not AF_VSOCK: it knows no network namespaces, and leads to the host and its hypervisor. One by one, as a rule
+    // can compare an argument only once.
+    filter.add_rule_conditional(
+        ScmpAction::Errno(number::EAFNOSUPPORT),
+        socket,
+        &[equal(0, number::AF_VSOCK)],
+    )?;
+    for family in (0..number::AF_MAX).filter(|it| ![number::AF_NETLINK, number::AF_VSOCK].contains(it)) {
+        filter.add_rule_conditional(ScmpAction::Allow, socket, &[equal(0, family)])?;
+    }
+    let netlink = [equal(0, number::AF_NETLINK), other(2, number::NETLINK_AUDIT)];
+    filter.add_rule_conditional(ScmpAction::Allow, socket, &netlink)?;
     Ok(())
 }
 
@@ -104,6 +114,9 @@ mod number {
     pub const EPERM: i32 = 1;
     pub const EINVAL: i32 = 22;
     pub const ENOSYS: i32 = 38;
+    pub const EAFNOSUPPORT: i32 = 97;
     pub const AF_NETLINK: u64 = 16;
+    pub const AF_VSOCK: u64 = 40;
+    pub const AF_MAX: u64 = 46;
     pub const NETLINK_AUDIT: u64 = 9;
 }

@@ -67,6 +67,49 @@ pub struct UnitStatus {
     pub memory: Option<u64>,
 }
 
+/// More about one unit, for who looks at it alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitDetails {
+    /// As in a list of many.
+    pub status: UnitStatus,
+    /// `FragmentPath`, the unit's file.
+    pub file: Option<String>,
+    /// `DropInPaths`.
+    pub drop_ins: Vec<String>,
+    /// `NeedDaemonReload`: systemd has not read what its files say now.
+    pub reload_due: bool,
+    /// `StatusText`, the last that the unit said of itself.
+    pub status_text: Option<String>,
+    /// `NRestarts`: automatic ones since somebody started it.
+    pub restarts: u32,
+    /// `ExecMainCode` and `ExecMainStatus`, as of waitid(2), of the last run where it has ended.
+    pub exit: Option<(i32, i32)>,
+    /// `ControlGroup`, below /sys/fs/cgroup.
+    pub control_group: Option<String>,
+    /// `TasksCurrent`.
+    pub tasks: Option<u64>,
+    /// `CPUUsageNSec`.
+    pub cpu_time: Option<u64>,
+    /// `MemoryPeak`, bytes (systemd 255).
+    pub memory_peak: Option<u64>,
+    /// Limits by the name of their property, each as a number; nothing where there is none.
+    pub limits: Vec<(&'static str, Option<u64>)>,
+    /// `AllowedCPUs`: the CPUs that it may run on; empty for all.
+    pub cpus: Vec<u32>,
+}
+
+/// What `[limits]` of a container file becomes, as systemd has it: numbers, [`u64::MAX`] for none.
+const LIMITS: [&str; 8] = [
+    "MemoryMax",
+    "MemoryHigh",
+    "MemorySwapMax",
+    "CPUQuotaPerSecUSec",
+    "CPUWeight",
+    "IOWeight",
+    "TasksMax",
+    "LimitNOFILE",
+];
+
 /// One row of `ListUnitsByPatterns`: name, description, load, active and sub state, followed unit, path,
 /// job id, job type, job path.
 type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
@@ -120,6 +163,58 @@ impl Systemd {
             units.sort_by(|a, b| a.unit.cmp(&b.unit));
             Ok(units)
         })
+    }
+
+    /// One unit, loaded or not.
+    pub fn unit(&self, name: &str) -> Result<UnitDetails, BusError> {
+        zbus::block_on(async {
+            let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByNames", &(&[name][..],)).await?;
+            let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByNames"))?;
+            match rows.first() {
+                Some(row) => Ok(self.details(row).await),
+                None => Ok(UnitDetails::default()),
+            }
+        })
+    }
+
+    /// As with [`Systemd::status`], what can't be had is left out.
+    async fn details(&self, row: &Row) -> UnitDetails {
+        let path = &row.6;
+        let status = self.status(row).await;
+        let text = async |interface, name| {
+            self.property(path, interface, name).await.ok().filter(|text: &String| !text.is_empty())
+        };
+        let number = async |name| {
+            self.property(path, SERVICE, name).await.ok().filter(|number: &u64| *number != u64::MAX)
+        };
+        let mut limits = Vec::with_capacity(LIMITS.len());
+        for name in LIMITS {
+            limits.push((name, number(name).await));
+        }
+        let code: i32 = self.property(path, SERVICE, "ExecMainCode").await.unwrap_or_default();
+        let end: i32 = self.property(path, SERVICE, "ExecMainStatus").await.unwrap_or_default();
+        let cpus: Vec<u8> = self.property(path, SERVICE, "AllowedCPUs").await.unwrap_or_default();
+        UnitDetails {
+            file: text(UNIT, "FragmentPath").await,
+            drop_ins: self.property(path, UNIT, "DropInPaths").await.unwrap_or_default(),
+            reload_due: self.property(path, UNIT, "NeedDaemonReload").await.unwrap_or_default(),
+            status_text: text(SERVICE, "StatusText").await,
+            restarts: self.property(path, SERVICE, "NRestarts").await.unwrap_or_default(),
+            exit: (code != 0).then_some((code, end)),
+            control_group: text(SERVICE, "ControlGroup").await,
+            tasks: number("TasksCurrent").await,
+            cpu_time: number("CPUUsageNSec").await,
+            memory_peak: number("MemoryPeak").await,
+            limits,
+            // A bit for each CPU, the lowest first.
+            cpus: (0..)
+                .zip(&cpus)
+                .flat_map(|(byte, bits)| {
+                    (0..8_u32).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| byte * 8 + bit)
+                })
+                .collect(),
+            status,
+        }
     }
 
     /// The rest of a unit's status. A unit may go away between the list and this, so what can't be had is

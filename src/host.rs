@@ -69,6 +69,22 @@ impl Paths {
         self.runtime().join("last-good")
     }
 
+    /// What was started: `NAME.json` (see `running`).
+    pub fn running(&self) -> PathBuf {
+        self.runtime().join("running")
+    }
+
+    /// The files by which a running container learns names (see `names`).
+    pub fn names(&self, container: &str) -> PathBuf {
+        self.runtime().join("names").join(container)
+    }
+
+    /// Where a reload is told to `wharf-network.socket`, which then has running containers' names and links
+    /// follow their files.
+    pub fn reloaded(&self) -> PathBuf {
+        self.runtime().join("reloaded")
+    }
+
     /// The generator's findings, whole.
     pub fn findings(&self) -> PathBuf {
         self.runtime().join("findings.json")
@@ -79,9 +95,14 @@ impl Paths {
         self.host("/run/systemd/generator")
     }
 
+    /// The plans that the generator leaves: `NAME.json`.
+    pub fn plans(&self) -> PathBuf {
+        self.generated().join("wharf")
+    }
+
     /// The plan of a container, as the generator leaves it.
     pub fn plan(&self, name: &str) -> PathBuf {
-        self.generated().join("wharf").join(format!("{name}.json"))
+        self.plans().join(format!("{name}.json"))
     }
 }
 

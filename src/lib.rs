@@ -17,9 +17,11 @@
 //!   spec::Document           a tree, each value with its place in a file; drop-ins merged in
 //!        ▼
 //!   check                    walks the tree by the table of keys, and the rules: every finding at once
+//!        ▼
+//!   check::across            all files in view: links to nothing, in circles, ports that two want
 //!        ├──── errors ─────► report ──► a unit whose start fails and shows them, or the last good plan
 //!        ▼
-//!   check::Container         valid by itself; nothing in it depends on the host
+//!   check::Container         valid beside the others; nothing in it depends on the host
 //!        ▼
 //!   plan::unit ──► unit      nginx-container.service, and wharf/nginx.json, the plan, beside it
 //!        │
@@ -29,8 +31,8 @@
 //!        ▼
 //!   plan::process, steps     two lists of steps, as values
 //!        ▼
-//!   exec ──► sys, lease, volume        takes the host's steps, makes the first process, which takes the
-//!        │                             inner ones and waits at the gate
+//!   exec ──► sys, lease, volume,       takes the host's steps, makes the first process, which takes the
+//!        │   net, names, running         inner ones and waits at the gate
 //!        ▼
 //!   systemd                  is told the main process; the gate opens; the program runs; READY=1
 //! ```
@@ -41,24 +43,27 @@
 //!  bin/wharf ──► cli ──► bus (systemd over D-Bus) · image (import, list, remove)
 //!                 │
 //!                 ├───────────► generate, root        as below, to show what they would do
+//!                 ├───────────► graph                 checked containers as text, DOT and SVG
+//!                 ├───────────► sys                    `wharf exec` becomes the executor
 //!                 │
 //!  bin/wharf-generator ──► generate ──► plan ──► check ──► spec ──► report
 //!                                        └──► unit
 //!  bin/wharf-executor ──► exec ──► plan::{process, steps}
 //!                           ├──► root ──► image
-//!                           └──► sys · lease · volume ──► tree
+//!                           ├──► sys · lease · volume ──► tree
+//!                           └──► net · names · running
 //! ```
 //!
-//! [`spec`], [`report`], [`check`], [`plan`] and [`mod@unit`] are pure: no I/O, no clock, no environment. `spec`,
+//! [`spec`], [`report`], [`check`], [`plan`], [`mod@unit`] and [`graph`] are pure: no I/O, no clock, no environment. `spec`,
 //! `unit` and [`sys`] know nothing above them; `plan` and `sys` never meet, so that what happens is decided in
 //! one and done by the other. `unit` alone escapes for systemd, `sys` alone is unsafe, [`bus`] alone speaks
-//! D-Bus, and only [`cli`] and the binaries print. [`host`] says where things live.
+//! D-Bus, [`net`] alone netlink and nftables, and only [`cli`] and the binaries print. [`host`] says where things live.
 //!
 //! | binary | is | links |
 //! |---|---|---|
 //! | `wharf` | the administrator's command | everything |
 //! | `wharf-generator` | run by systemd at boot and at each reload, which wait for it | the pure rooms and `generate` |
-//! | `wharf-executor` | run by each unit to start, and gone then | `exec`, the store's reading half, `sys` |
+//! | `wharf-executor` | run by each unit to start, and gone then; and by `wharf exec`, for as long as that | `exec`, the store's reading half, `sys` |
 //!
 //! # What is on disk
 //!
@@ -68,6 +73,9 @@
 //!                                           made at each reload, which empties the folder before
 //! /run/wharf/last-good/NAME.json            the plan of the last start that worked since boot
 //! /run/wharf/findings.json                  what the last reload found
+//! /run/wharf/running/NAME.json              what was started, while it runs (see `running`)
+//! /run/wharf/names/NAME/                    a running container's hosts, hostname, resolv.conf (see `names`)
+//! /run/wharf/reloaded                       a socket of systemd's, where the generator says that it has run
 //! /run/wharf/stage                          empty; each executor mounts over it where nobody else sees it
 //! /var/lib/wharf                            kept: blobs, layers, refs (see `image`), volumes, leases
 //! ```
@@ -91,18 +99,51 @@
 //! - **Documents are trees with a place for each value, walked by the table of keys** ([`spec::keys`]), and not
 //!   structs derived by serde: a derived parser stops at the first mistake, and this one has to find all. The
 //!   same table gives suggestions and `wharf keys`.
+//! - **No file is written before all are checked.** A link is right or wrong by the other's file. What is found
+//!   lies with the container that says it: who is linked to is never refused for that, only both ends of a
+//!   circle, which systemd could only break by leaving one of them out.
+//! - **A link is `Wants=` and `After=`.** A restart of the database must not restart all that use it; its address
+//!   stays, so they may just connect again.
+//! - **A container has one number, leased, and it is its place in both pools of addresses** and in the name of
+//!   its interface. Address and name of what is linked to are known before it has ever run.
+//! - **What is in force in the network follows from the records of running containers**, and a start or a stop
+//!   changes elements of one table. So the table can be made anew at any time, from nothing but these records.
+//! - **A flushed firewall is noticed by systemd.** `wharf-network.socket` is a netlink socket in the group that
+//!   the kernel tells of changes to tables (`ListenNetlink=`, systemd.socket(5)); systemd polls it and starts
+//!   `wharf-network.service`, which looks and repairs. No process waits. A table with an owner
+//!   (`NFT_TABLE_F_OWNER`), its socket in systemd's fd store, would not be flushed at all, but only that socket
+//!   may change it, and systemd hands it to one service only; as `Sockets=` of every container it would have
+//!   `systemctl stop` warn each time that the socket can start the container again. The price is a run of the
+//!   service after each start and stop, a few milliseconds beside it, and the time between a flush and the
+//!   repair, in which nothing is let in or kept out.
+//! - **A reload is told by a datagram**, to the same unit: systemd's path units are blind while it reloads,
+//!   which is when generators run, and its sockets are not. Running containers' hosts files and links follow.
+//! - **netlink without tokio.** rtnetlink is async, and the executor clones. Messages are those of
+//!   netlink-packet-route, over a blocking socket; the few of nf_tables are written by hand.
+//! - **A published port is tried before, and not held**: a process of the host that takes it later gets it and
+//!   hears nothing from outside. Holding it would take a descriptor for each in systemd's fd store.
 //! - **The last good plan is kept by the executor, after a start that worked**, and not by the generator, which
 //!   only knows what was well written.
 //! - **The image's stop signal is sent by `ExecStop=`** and isn't in the unit: the generator runs before /var
 //!   needs to be mounted and may not read the store. A signal in the file is `KillSignal=`.
 //! - **zbus and clap are in `wharf` only.** The generator is on the way of every boot, the executor of every
 //!   start. A test searches the built binaries.
+//! - **`wharf exec` turns into the executor, by way of a mount of that file alone that can't be written.** It is
+//!   small and has one thread, and stays on the host while its child enters the container; and in the container
+//!   of somebody who runs as the host's root, no unit's `ReadOnlyPaths=` stands before its file.
+//! - **Without a terminal, what `wharf exec` runs has the caller's own standard streams**, and nothing is
+//!   relayed: a dump goes at full speed. The program is killed with `wharf exec`, by the kernel; what it has
+//!   made itself is the container's.
+//! - **The terminal of `wharf exec` is of the container's devpts, opened inside by the new process**, as the user
+//!   and below the root of the mount namespace: the first process may have changed its own root.
 //! - **No tracing.** The executor's few lines go to standard error with priorities as sd-daemon(3) has them,
 //!   which is all that the journal needs.
 //! - **rustix for nearly all calls**, as it is typed and skips libc; nix for the user database only, which is
 //!   libc's (NSS), and libc's own numbers.
 //! - **`wharf plan` makes its plan anew from the files**, and doesn't print the one of the last reload: it is
 //!   asked before a reload, and on machines that have no systemd. It says where the two differ.
+//! - **`wharf graph` lays its pictures out itself**: on a server there is no graphviz, and its output differs from
+//!   version to version, where ours is the same bytes for the same files and can be kept in a repository.
 //! - **`wharf enable` doesn't trust what it wrote**: it asks the generator's own code what all files say
 //!   together, and the generator's links what systemd made of it. A later drop-in may have the last word, and a
 //!   reload may have failed the last time.
@@ -112,12 +153,16 @@ pub mod check;
 pub mod cli;
 pub mod exec;
 pub mod generate;
+pub mod graph;
 pub mod host;
 pub mod image;
 pub mod lease;
+pub mod names;
+pub mod net;
 pub mod plan;
 pub mod report;
 pub mod root;
+pub mod running;
 pub mod spec;
 pub mod sys;
 pub mod tree;

@@ -16,6 +16,8 @@ pub struct Root {
     pub layers: Vec<PathBuf>,
     /// What the image says about its program; nothing for a folder.
     pub image: ImageProcess,
+    /// The digest of the image's manifest; nothing for a folder.
+    pub digest: Option<String>,
 }
 
 /// Why there is no root.
@@ -52,7 +54,7 @@ pub fn find(paths: &Paths, container: &Container) -> Result<Root, RootError> {
             let folder = paths.host(folder);
             match std::fs::metadata(&folder) {
                 Ok(found) if found.is_dir() => {
-                    Ok(Root { layers: vec![folder], image: ImageProcess::default() })
+                    Ok(Root { layers: vec![folder], image: ImageProcess::default(), digest: None })
                 }
                 Ok(_) => Err(RootError::NoFolder(folder)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RootError::Missing(folder)),
@@ -61,7 +63,11 @@ pub fn find(paths: &Paths, container: &Container) -> Result<Root, RootError> {
         }
         RootSource::Image(reference) => {
             let image = Store::new(paths.state()).resolve(reference)?;
-            Ok(Root { layers: image.layers, image: image_process(image.config.config) })
+            Ok(Root {
+                layers: image.layers,
+                image: image_process(image.config.config),
+                digest: Some(image.digest),
+            })
         }
     }
 }

@@ -4,9 +4,14 @@
 //! tests/accept/CASE/{etc,run,usr}/…    the host's files     -> tests/accept/CASE/expected/…
 //! tests/reject/CASE/{etc,run,usr}/…    the host's files     -> tests/reject/CASE/expected.txt
 //! examples/*.toml                      as /etc/wharf/containers -> tests/accept/examples/expected/…
-//!                                      and by `wharf plan`      -> tests/steps/examples/NAME.txt
+//!                                      and by `wharf plan`      -> tests/steps/examples/expected/NAME.txt
+//! examples/three-tiers/*.toml          the same                 -> tests/{accept,steps}/three-tiers/expected/…
+//!                                      and by `wharf graph`     -> examples/three-tiers.svg
 //! tests/steps/CASE/{etc,run,usr}/…     the host's files     -> tests/steps/CASE/expected/NAME.txt
+//! tests/graph/CASE/{etc,run,usr}/…     the host's files     -> tests/graph/CASE/expected/graph.{txt,dot,svg,json}
 //! ```
+//!
+//! A file that says `-> TARGET` stands for a symbolic link.
 //!
 //! `WHARF_BLESS=1` writes what comes out as what is expected; read the difference before committing it.
 
@@ -19,6 +24,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Folders of files that people start from: which, the case, and the containers whose plan is compared.
+const EXAMPLES: [(&str, &str, &[&str]); 2] = [
+    ("examples", "examples", &["postgresql", "redis"]),
+    ("examples/three-tiers", "three-tiers", &["nginx", "app", "db"]),
+];
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -35,15 +46,23 @@ fn main() -> ExitCode {
         Trial::test("no arguments", no_arguments),
         Trial::test("check a file", check_file),
         Trial::test("last good plan", move || last_good(verify)),
-        Trial::test("accept/examples", move || {
-            let root = tempfile::tempdir()?;
-            copy(&here("examples"), &root.path().join("etc/wharf/containers"), Some("toml"));
-            accept(root.path(), &here("tests/accept/examples/expected"), verify)
-        }),
     ];
+    for (folder, case, names) in EXAMPLES {
+        let root = move || -> Result<tempfile::TempDir, Failed> {
+            let root = tempfile::tempdir()?;
+            copy(&here(folder), &root.path().join("etc/wharf/containers"), Some("toml"));
+            Ok(root)
+        };
+        trials.push(Trial::test(format!("accept/{case}"), move || {
+            accept(root()?.path(), &here(&format!("tests/accept/{case}/expected")), verify)
+        }));
+        trials.push(Trial::test(format!("steps/{case}"), move || {
+            steps(root()?.path(), &here(&format!("tests/steps/{case}/expected")), names)
+        }));
+    }
     for case in folders(&here("tests/accept")) {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        if name != "examples" {
+        if EXAMPLES.iter().all(|(_, case, _)| name != *case) {
             trials.push(Trial::test(format!("accept/{name}"), move || {
                 let root = tempfile::tempdir()?;
                 copy_root(&case, root.path());
@@ -55,17 +74,24 @@ fn main() -> ExitCode {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         trials.push(Trial::test(format!("reject/{name}"), move || reject(&case)));
     }
-    trials.push(Trial::test("steps/examples", || {
-        let root = tempfile::tempdir()?;
-        copy(&here("examples"), &root.path().join("etc/wharf/containers"), Some("toml"));
-        steps(root.path(), &here("tests/steps/examples/expected"), &["nginx", "postgresql", "redis"])
-    }));
+    for case in folders(&here("tests/graph")) {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        trials.push(Trial::test(format!("graph/{name}"), move || graph(&case)));
+    }
+    trials.push(Trial::test("graph/README", readme_picture));
     trials.push(Trial::test("steps/folder-and-instance", || {
         let root = tempfile::tempdir()?;
         let case = here("tests/steps/folder-and-instance");
         copy_root(&case, root.path());
         fs::create_dir_all(root.path().join("srv/blue"))?;
         steps(root.path(), &case.join("expected"), &["web@", "web@blue", "web@green", "folder"])
+    }));
+    trials.push(Trial::test("steps/networks", || {
+        let root = tempfile::tempdir()?;
+        let case = here("tests/steps/networks");
+        copy_root(&case, root.path());
+        let names = ["front", "app@", "app@blue", "app@green", "my_cache", "job"];
+        steps(root.path(), &case.join("expected"), &names)
     }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -96,7 +122,11 @@ fn copy(from: &Path, to: &Path, only: Option<&str>) {
                 copy(&path, &to, None);
             }
         } else if only.is_none_or(|end| path.extension().is_some_and(|e| e == end)) {
-            fs::copy(&path, to).unwrap();
+            // As in what is expected: links don't survive every way that a tree is passed on.
+            match fs::read_to_string(&path).ok().as_deref().and_then(|text| text.strip_prefix("-> ")) {
+                Some(target) => symlink(target.trim_end(), to).unwrap(),
+                None => drop(fs::copy(&path, to).unwrap()),
+            }
         }
     }
 }
@@ -184,6 +214,84 @@ fn steps(root: &Path, expected: &Path, names: &[&str]) -> Result<(), Failed> {
         made.insert(format!("{name}.txt"), text);
     }
     compare(expected, &made)
+}
+
+/// What `wharf graph` makes of all containers, in each form.
+fn graph(case: &Path) -> Result<(), Failed> {
+    let root = tempfile::tempdir()?;
+    copy_root(case, root.path());
+    let mut made = BTreeMap::new();
+    for end in ["txt", "dot", "svg", "json"] {
+        let file = root.path().join(format!("graph.{end}"));
+        let output = Command::new(env!("CARGO_BIN_EXE_wharf"))
+            .args(["graph", "--root"])
+            .args([root.path(), Path::new("--output"), &file])
+            .output()?;
+        if !output.status.success() || !output.stdout.is_empty() {
+            return Err(format!("wharf graph: {output:?}").into());
+        }
+        let mut text = fs::read_to_string(&file)?;
+        match end {
+            "svg" => picture(&text)?,
+            // Laid out as what it is compared with.
+            "json" => {
+                let value: serde_json::Value = serde_json::from_str(&text)?;
+                text = serde_json::to_string_pretty(&value)? + "\n";
+            }
+            _ => {}
+        }
+        made.insert(format!("graph.{end}"), text);
+    }
+    compare(&case.join("expected"), &made)
+}
+
+/// The README's picture is what `wharf graph` makes of the files beside it.
+fn readme_picture() -> Result<(), Failed> {
+    let root = tempfile::tempdir()?;
+    copy(&here("examples/three-tiers"), &root.path().join("etc/wharf/containers"), Some("toml"));
+    let output = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args(["graph", "--svg", "--root"])
+        .arg(root.path())
+        .output()?;
+    let made = String::from_utf8(output.stdout)?;
+    let kept = here("examples/three-tiers.svg");
+    if std::env::var_os("WHARF_BLESS").is_some() {
+        fs::write(&kept, &made)?;
+    }
+    if fs::read_to_string(&kept)? == made {
+        Ok(())
+    } else {
+        Err("examples/three-tiers.svg is another".into())
+    }
+}
+
+/// Whether a picture is well-formed, needs nothing from elsewhere, and keeps everything within its edges.
+fn picture(text: &str) -> Result<(), Failed> {
+    let document = roxmltree::Document::parse(text)?;
+    let root = document.root_element();
+    let number = |node: roxmltree::Node<'_, '_>, name: &str| -> f64 {
+        node.attribute(name).and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+    };
+    let (width, height) = (number(root, "width"), number(root, "height"));
+    let inside = |node: &roxmltree::Node<'_, '_>| {
+        let place = node.attribute("transform").and_then(|value| value.strip_prefix("translate("));
+        let place = place.and_then(|value| value.strip_suffix(')')?.split_once(' '));
+        place.is_none_or(|(x, y)| {
+            let (x, y): (f64, f64) = (x.parse().unwrap_or(f64::NAN), y.parse().unwrap_or(f64::NAN));
+            x >= 0.0 && y >= 0.0 && x < width && y < height
+        })
+    };
+    for (holds, what) in [
+        (root.children().any(|child| child.has_tag_name("title")), "it has a title"),
+        (root.children().any(|child| child.has_tag_name("desc")), "it has a description"),
+        (!text.contains("href") && !text.contains("url("), "it fetches nothing"),
+        (document.descendants().all(|node| inside(&node)), "everything is within its edges"),
+    ] {
+        if !holds {
+            return Err(format!("not so: {what}\n{text}").into());
+        }
+    }
+    Ok(())
 }
 
 fn compare(expected: &Path, made: &BTreeMap<String, String>) -> Result<(), Failed> {

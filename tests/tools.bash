@@ -51,6 +51,11 @@ need_image_tools() {
     need skopeo skopeo umoci umoci buildah buildah zstd zstd xz xz-utils
 }
 
+# Namespaces with a network of their own.
+need_net_tools() {
+    need ip iproute2 nft nftables
+}
+
 need_full_machines() {
     need qemu-system-x86_64 qemu-system-x86 nbdkit nbdkit ssh openssh-client mke2fs e2fsprogs
 }

@@ -1,9 +1,10 @@
 //! What a container's unit runs: it sets the container up, hands it to systemd, and is gone.
 
 use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use wharf::exec::{self, Failure};
+use wharf::exec::{self, Failure, NotEntered, Request, Status};
 use wharf::host::Paths;
 use wharf::spec::ContainerName;
 
@@ -12,8 +13,10 @@ wharf-executor is what the units of containers run; systemd calls it.
 
   wharf-executor start NAME     start a container, and hand it to systemd
   wharf-executor stop NAME      send its image's stop signal (ExecStop=)
-  wharf-executor stopped NAME   explain how it ended (ExecStopPost=)
+  wharf-executor stopped NAME   take back its network, explain how it ended (ExecStopPost=)
   wharf-executor refuse NAME    say why its file can't be used
+  wharf-executor network        put the network right (wharf-network.service)
+  wharf-executor enter …        run another program in it; `wharf exec` calls it
 
 Exit status: 0 done; 2 wrong arguments; else one of systemd.exec(5), \"Process
 Exit Codes\": 203 the program can't be run, 217 the user, 226 the namespaces,
@@ -21,7 +24,12 @@ the root or a mount, and so on. `wharf plan NAME` shows what a start does.
 ";
 
 fn main() -> ExitCode {
-    let mut arguments = env::args().skip(1);
+    let mut arguments = env::args_os().skip(1).peekable();
+    if arguments.next_if(|verb| verb == "enter").is_some() {
+        return enter(arguments);
+    }
+    let mut arguments = arguments.map(|word| word.to_string_lossy().into_owned());
+    let paths = Paths::from_environment();
     let (verb, name) = match (arguments.next(), arguments.next(), arguments.next()) {
         (Some(verb), None, None) if verb == "--help" => {
             #[expect(clippy::print_stdout, reason = "this is what was asked for")]
@@ -30,6 +38,7 @@ fn main() -> ExitCode {
             }
             return ExitCode::SUCCESS;
         }
+        (Some(verb), None, None) if verb == "network" => return network(&paths),
         (Some(verb), Some(name), None) => (verb, name),
         _ => return usage(),
     };
@@ -40,7 +49,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let paths = Paths::from_environment();
     let variable = |name: &str| env::var(name).ok();
     match verb.as_str() {
         "start" => end(&name, exec::start(&paths, &name)),
@@ -53,13 +61,45 @@ fn main() -> ExitCode {
         },
         "stopped" => {
             let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
-            if let Some(text) = exec::stopped(&paths, &name, result.as_deref(), status.as_deref()) {
+            if let Some(text) = exec::last_words(&paths, &name, result.as_deref(), status.as_deref()) {
                 say(4, &text);
             }
-            ExitCode::SUCCESS
+            end(&name, exec::stopped(&paths, &name))
         }
         "refuse" => end(&name, Err(exec::refuse(&paths, &name))),
         _ => usage(),
+    }
+}
+
+fn network(paths: &Paths) -> ExitCode {
+    match exec::refresh(paths, &wharf::sys::process::sockets()) {
+        Ok(repaired) => {
+            repaired.iter().for_each(|text| say(4, text));
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            say(3, &failure.to_string());
+            ExitCode::from(failure.status.code())
+        }
+    }
+}
+
+fn enter(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let not_entered = |code: u8, problem: &str| {
+        say(3, &format!("error: {problem}"));
+        ExitCode::from(code)
+    };
+    let request = match Request::parse(arguments) {
+        Ok(request) => request,
+        Err(error) => {
+            let failure = Failure::from_error(Status::Config, &error);
+            return not_entered(exec::NOT_ENTERED, &failure.to_string());
+        }
+    };
+    match exec::enter(&Paths::from_environment(), &request) {
+        Ok(code) => ExitCode::from(code),
+        Err(NotEntered { code, failure: Some(failure) }) => not_entered(code, &failure.to_string()),
+        Err(NotEntered { code, failure: None }) => ExitCode::from(code),
     }
 }
 

@@ -38,7 +38,7 @@ pub fn autostart(rules: &mut Rules<'_>) -> bool {
 }
 
 /// Whether a file is this container's and not its template's or everybody's.
-fn is_own(name: &ContainerName, source: &Source) -> bool {
+pub(super) fn is_own(name: &ContainerName, source: &Source) -> bool {
     let file = format!("{name}.toml");
     let folder = format!("{name}.toml.d");
     source.path.file_name().is_some_and(|last| last == file.as_str())

@@ -1,5 +1,6 @@
 //! From a document to a checked model: gathers every finding; one rule, one function.
 
+mod across;
 mod life;
 mod limits;
 mod model;
@@ -12,13 +13,17 @@ mod shape;
 mod systemd;
 mod template;
 
+pub use across::{All, Found, across};
 pub use model::{
     Bind, Container, EnvironmentFile, Limits, Mount, MountKind, Network, Restart, RootMode, RootSource, Stop,
     SystemdSections, Tmpfs, UserName, Volume,
 };
+pub use process::UserNameError;
+
+use std::path::PathBuf;
 
 use crate::report::{self, Finding, Place};
-use crate::spec::{ContainerName, Data, Document, Entries, Entry, Value};
+use crate::spec::{ContainerName, Data, Document, Entries, Entry, Link, Publish, Value};
 
 /// What became of a container's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,19 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// Whether boot starts it, as far as the files say so readably; also where there are errors.
     pub autostart: bool,
+    /// What it has to do with other containers; also where there are errors.
+    pub connections: Connections,
+}
+
+/// What a container has to do with others, each with its place, for the rules across files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// `network`; nothing where what is written can't be one.
+    pub network: Option<Network>,
+    /// `links`.
+    pub links: Vec<(Link, Place)>,
+    /// `publish`.
+    pub publish: Vec<(Publish, Place)>,
 }
 
 /// Checks a container's merged files.
@@ -38,47 +56,60 @@ pub struct Checked {
 pub fn check(name: &ContainerName, document: &Document, syntax: Vec<Finding>) -> Checked {
     let broken = report::has_errors(&syntax);
     let mistakes = syntax.len();
+    let no_toml: Vec<_> = syntax.iter().filter_map(|finding| line(&finding.place)).collect();
     let mut rules = Rules { name, document, findings: syntax };
     shape::check(&mut rules);
     template::percent_signs(&mut rules);
     network::later(&mut rules);
     let autostart = life::autostart(&mut rules);
-    let container = container(&mut rules, autostart, broken);
+    let hostname = process::hostname(&mut rules);
+    let mut connections = network::connections(&mut rules, &hostname);
+    let mut container = container(&mut rules, autostart, broken, hostname, &connections);
     // An instance with files of its own is written in its template's language.
-    let container = match name.instance() {
-        Some(instance) => container.map(|container| container.instance(instance)),
-        None => container,
-    };
+    if let Some(instance) = name.instance() {
+        container = container.map(|container| container.instance(instance));
+        connections = connections.instance(name, instance);
+    }
+    connections.links.retain(|(_, place)| line(place).is_none_or(|line| !no_toml.contains(&line)));
     network::low_ports(&mut rules);
-    let mut findings = after_syntax(rules.findings, mistakes);
+    let mut findings = after_syntax(rules.findings, mistakes, &no_toml);
     report::sort(&mut findings);
     findings.dedup();
     let container = container.filter(|_| !report::has_errors(&findings));
-    Checked { container, findings, autostart }
+    Checked { container, findings, autostart, connections }
+}
+
+/// A line of a file.
+type Line = (PathBuf, usize);
+
+fn line(place: &Place) -> Option<Line> {
+    let span = place.span.as_ref()?;
+    Some((place.source.path.clone(), place.source.position(span.start).0))
 }
 
 /// Leaves out what the rules said about a line that isn't TOML: its value is a guess of the parser's.
-fn after_syntax(mut findings: Vec<Finding>, mistakes: usize) -> Vec<Finding> {
-    let line = |finding: &Finding| {
-        let span = finding.place.span.as_ref()?;
-        Some((finding.place.source.path.clone(), finding.place.source.position(span.start).0))
-    };
+fn after_syntax(mut findings: Vec<Finding>, mistakes: usize, no_toml: &[Line]) -> Vec<Finding> {
     let ruled = findings.split_off(mistakes);
     if findings.is_empty() {
         return ruled;
     }
-    let broken: Vec<_> = findings.iter().filter_map(line).collect();
-    let kept = ruled.into_iter().filter(|finding| line(finding).is_none_or(|line| !broken.contains(&line)));
+    let kept =
+        ruled.into_iter().filter(|finding| line(&finding.place).is_none_or(|line| !no_toml.contains(&line)));
     findings.extend(kept);
     findings
 }
 
 /// Every rule is asked, so that every finding is found, before the first `?`.
-fn container(rules: &mut Rules<'_>, autostart: bool, broken: bool) -> Option<Container> {
+fn container(
+    rules: &mut Rules<'_>,
+    autostart: bool,
+    broken: bool,
+    hostname: String,
+    connections: &Connections,
+) -> Option<Container> {
     let name = rules.name.clone();
     // A key that syntax hides isn't missing.
     let source = root::source(rules, !broken);
-    let network = network::network(rules, !broken);
     let description = process::description(rules);
     let root = root::mode(rules);
     let entrypoint = process::arguments(rules, "entrypoint");
@@ -88,7 +119,6 @@ fn container(rules: &mut Rules<'_>, autostart: bool, broken: bool) -> Option<Con
     let environment_files = process::environment_files(rules);
     let working_directory = process::working_directory(rules);
     let (user, group) = process::user_and_group(rules);
-    let hostname = process::hostname(rules);
     let init = rules.flag("init").unwrap_or(false);
     let user_namespace = rules.flag("user-namespace").unwrap_or(true);
     let mounts = mounts::mounts(rules);
@@ -111,7 +141,9 @@ fn container(rules: &mut Rules<'_>, autostart: bool, broken: bool) -> Option<Con
         hostname,
         init,
         user_namespace,
-        network: network?,
+        network: connections.network?,
+        links: connections.links.iter().map(|(link, _)| link.clone()).collect(),
+        publish: connections.publish.iter().map(|(publish, _)| *publish).collect(),
         mounts,
         limits,
         stop,

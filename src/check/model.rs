@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{ContainerName, Reference, Signal};
+use crate::spec::{ContainerName, Link, Publish, Reference, Signal};
 
 /// A declared container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,10 @@ pub struct Container {
     pub user_namespace: bool,
     /// `network`.
     pub network: Network,
+    /// `links`, in the order of the file; never to itself, and no name twice.
+    pub links: Vec<Link>,
+    /// `publish`, in the order of the file; no two overlap. Only with the network `default`.
+    pub publish: Vec<Publish>,
     /// `[mounts]`, ordered by target, so that a mount comes after what it lies on.
     pub mounts: Vec<Mount>,
     /// `[limits]`.
@@ -106,6 +110,8 @@ pub enum UserName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
+    /// An interface of its own, with an address that stays, beside the other containers' and behind the host.
+    Default,
     /// A loopback interface and nothing else.
     None,
     /// The host's.

@@ -44,7 +44,9 @@ fn where_to(rules: &mut Rules<'_>, target: &str, key: &Place) -> Option<String> 
             );
             None
         }
-        Ok(path) if path == "/dev" || ["/proc", "/sys"].iter().any(|own| under(&path, own)) => {
+        Ok(path)
+            if path == "/dev" || ["/proc", "/sys", "/etc/.wharf"].iter().any(|own| under(&path, own)) =>
+        {
             rules.error(
                 key,
                 format!("nothing can be mounted at {path}: Wharf makes it"),

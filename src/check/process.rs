@@ -137,19 +137,13 @@ pub fn user_and_group(rules: &mut Rules<'_>) -> (Option<UserName>, Option<UserNa
 }
 
 fn user_name(rules: &mut Rules<'_>, key: &str, text: &str, place: &Place) -> Option<UserName> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '%');
-    match UserName::read(text) {
-        UserName::Id(id) if id < IDS => return Some(UserName::Id(id)),
-        UserName::Id(_) => {
+    // `%i` in a template.
+    match read_checked(text, |c| c == '%') {
+        Ok(user) => return Some(user),
+        Err(UserNameError::OutOfRange(_)) => {
             rules.error(place, format!("`{key}` {text} is out of range"), "a container's ids are 0 to 65535");
         }
-        UserName::Name(name) if name.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => {
-            rules.error(place, format!("`{key}` {text} is out of range"), "a container's ids are 0 to 65535");
-        }
-        UserName::Name(name) if !name.is_empty() && !name.starts_with('-') && name.chars().all(good) => {
-            return Some(UserName::Name(name));
-        }
-        UserName::Name(_) => {
+        Err(UserNameError::Neither(_)) => {
             let hint = "write a name, a number, or either with `:` and a group: \"www-data:www-data\"";
             rules.error(place, format!("`{key}` is no name and no number: \"{text}\""), hint);
         }
@@ -192,6 +186,17 @@ pub(super) fn fit_hostname(text: &str) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
+/// Why a text names no user or group.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UserNameError {
+    /// A number that no container has.
+    #[error("`{0}` is out of range: a container's ids are 0 to 65535")]
+    OutOfRange(String),
+    /// Neither a name nor a number.
+    #[error("`{0}` is no name and no number")]
+    Neither(String),
+}
+
 impl UserName {
     /// Digits are a number, anything else is a name.
     pub fn read(text: &str) -> Self {
@@ -199,5 +204,28 @@ impl UserName {
             Ok(id) if text.bytes().all(|b| b.is_ascii_digit()) => Self::Id(id),
             _ => Self::Name(text.to_owned()),
         }
+    }
+
+    /// The same, with the rules for what a user or a group can be called.
+    ///
+    /// # Errors
+    /// [`UserNameError`].
+    pub fn checked(text: &str) -> Result<Self, UserNameError> {
+        read_checked(text, |_| false)
+    }
+}
+
+fn read_checked(text: &str, also: impl Fn(char) -> bool) -> Result<UserName, UserNameError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') || also(c);
+    match UserName::read(text) {
+        UserName::Id(id) if id < IDS => Ok(UserName::Id(id)),
+        UserName::Id(_) => Err(UserNameError::OutOfRange(text.to_owned())),
+        UserName::Name(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) => {
+            Err(UserNameError::OutOfRange(name))
+        }
+        UserName::Name(name) if !name.is_empty() && !name.starts_with('-') && name.chars().all(good) => {
+            Ok(UserName::Name(name))
+        }
+        UserName::Name(name) => Err(UserNameError::Neither(name)),
     }
 }

@@ -18,6 +18,7 @@ const HABITS: &[(&str, &str)] = &[
     ("environment-file", "environment-files"),
     ("exec", "command"),
     ("healthcheck", "health"),
+    ("network-mode", "network"),
     ("ports", "publish"),
     ("service", "systemd"),
     ("volume", "mounts"),

@@ -1,9 +1,9 @@
 //! Templates: `%i` and `%%` in their texts, and the instance that they stand for.
 
 use super::process::fit_hostname;
-use super::{Bind, Container, EnvironmentFile, Mount, MountKind, Rules, UserName, Volume};
+use super::{Bind, Connections, Container, EnvironmentFile, Mount, MountKind, Rules, UserName, Volume};
 use crate::report::Finding;
-use crate::spec::{ContainerName, Data, Entries, Value};
+use crate::spec::{ContainerName, Data, Entries, Link, Value};
 
 /// In a template a `%` must be `%i` or `%%`. Under `[systemd.*]` specifiers are systemd's own.
 pub fn percent_signs(rules: &mut Rules<'_>) {
@@ -54,7 +54,7 @@ impl Stray {
 }
 
 /// The first `%` with what follows it, if that is neither `i` nor `%`.
-fn stray(text: &str) -> Option<String> {
+pub(super) fn stray(text: &str) -> Option<String> {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         if c == '%' {
@@ -115,6 +115,8 @@ impl Container {
             init,
             user_namespace,
             network,
+            links,
+            publish,
             mounts,
             limits,
             stop,
@@ -158,6 +160,12 @@ impl Container {
             init: *init,
             user_namespace: *user_namespace,
             network: *network,
+            links: links
+                .iter()
+                .map(|link| fill_link(link, instance))
+                .filter(|link| is_elsewhere(link, &instance_name(name, instance)))
+                .collect(),
+            publish: publish.clone(),
             mounts,
             limits: limits.clone(),
             stop: stop.clone(),
@@ -173,6 +181,29 @@ fn instance_name(name: &ContainerName, instance: &str) -> ContainerName {
         return name.clone();
     }
     format!("{name}{instance}").parse().unwrap_or_else(|_| name.clone())
+}
+
+fn fill_link(link: &Link, instance: &str) -> Link {
+    let Link { to, alias } = link;
+    Link { to: to.filled(instance), alias: alias.clone() }
+}
+
+/// What a template says for its instances, one of them may be itself: all others link to that one.
+fn is_elsewhere(link: &Link, name: &ContainerName) -> bool {
+    link.to.container() != Some(name)
+}
+
+impl Connections {
+    /// Those of an instance, as [`Container::instance`] has them.
+    pub(super) fn instance(self, name: &ContainerName, instance: &str) -> Self {
+        let Self { network, links, publish } = self;
+        let links = links
+            .into_iter()
+            .map(|(link, place)| (fill_link(&link, instance), place))
+            .filter(|(link, _)| is_elsewhere(link, name))
+            .collect();
+        Self { network, links, publish }
+    }
 }
 
 fn fill_kind(kind: &MountKind, instance: &str) -> MountKind {

@@ -23,9 +23,6 @@ fn around(path: &str, line: &str) -> String {
     } else if path != "image" {
         text.push_str("image = \"nginx:1.26\"\n");
     }
-    if path != "network" {
-        text.push_str("network = \"none\"\n");
-    }
     text
 }
 
@@ -94,6 +91,76 @@ fn instances() {
     assert!(!json.contains("%i"), "{json}");
 }
 
+/// Every file checked, and then compared.
+fn compared(files: &[(&str, &str)]) -> Vec<String> {
+    let checked: Vec<(ContainerName, Checked)> =
+        files.iter().map(|(name, text)| (name.parse().expect("a name"), checked(name, text))).collect();
+    let all = checked.iter().map(|(name, checked)| (name, checked)).collect();
+    across(&all).iter().map(|(name, finding)| format!("{name}: {}", finding.short_line())).collect()
+}
+
+#[test]
+fn links_of_instances() {
+    let text = "image = \"x\"\nlinks = [\"app@%i:app\", \"web@blue:first\", \"db\", \"host\"]\n";
+    let template = checked("web@", text).container.expect("a container");
+    let shown =
+        |container: &Container| container.links.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    assert_eq!(shown(&template), "app@%i:app web@blue:first db host");
+    assert_eq!(shown(&template.instance("green")), "app@green:app web@blue:first db host");
+    // It doesn't link to itself.
+    assert_eq!(shown(&template.instance("blue")), "app@blue:app db host");
+    // An instance with files of its own comes out filled.
+    let own = checked("web@red", text);
+    assert_eq!(own.container.as_ref().map(shown).as_deref(), Some("app@red:app web@blue:first db host"));
+    assert_eq!(own.connections.links.len(), 4);
+    let json = serde_json::to_string(&template).expect("JSON");
+    assert_eq!(serde_json::from_str::<Container>(&json).expect("a container"), template);
+}
+
+#[test]
+fn links_across_files() {
+    let image = "image = \"x\"\n";
+    // Names that grow with every step don't keep the generator for ever.
+    let growing = "image = \"x\"\nlinks = [\"app@x%i:a\", \"app@y%i:b\"]\n";
+    assert_eq!(compared(&[("app@", growing), ("app@one", growing)]), Vec::<String>::new());
+    // One of a template's instances is what the others link to.
+    let primary = "image = \"x\"\nlinks = [\"pg@one:primary\"]\n";
+    assert_eq!(compared(&[("pg@", primary)]), Vec::<String>::new());
+    assert_eq!(compared(&[("pg@", primary), ("pg@one", primary)]).len(), 0);
+    // A mistake elsewhere in a file is no reason against those that link to it.
+    assert_eq!(
+        compared(&[("a", "image = \"x\"\nlinks = [\"b\"]\n"), ("b", "imge = 1\n")]),
+        Vec::<String>::new()
+    );
+    // Nor is what a line that isn't TOML seems to say.
+    assert_eq!(compared(&[("a", "image = \"x\"\nlinks = [\"d\" \"b\"]\n")]), Vec::<String>::new());
+    let both = compared(&[
+        ("a", "imge = \"x\"\nlinks = [\"b\"]\n"),
+        ("b", "image = \"x\"\nlinks = [\"a\"]\n"),
+        ("c", image),
+    ]);
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both[0].contains("a -> b -> a") && both[1].contains("b -> a -> b"), "{both:?}");
+}
+
+#[test]
+fn ports_across_files() {
+    let files = |a: &str, b: &str| {
+        let text = |more: &str| format!("image = \"x\"\n{more}\n");
+        compared(&[("a", &text(a)), ("b", &text(b))])
+    };
+    let same = files("publish = [\"80:80\"]", "publish = [\"127.0.0.1:80:81\"]");
+    assert_eq!(same.len(), 1);
+    assert!(same[0].starts_with("b: b.toml:2:12") && same[0].contains("while a publishes"), "{same:?}");
+    for b in [
+        "publish = [\"80:80/udp\"]",
+        "publish = [\"80:80\"]\nautostart = false",
+        "publish = [\"80:80\"]\nmemroy = 1",
+    ] {
+        assert!(files("publish = [\"80:80\"]", b).is_empty(), "{b}");
+    }
+}
+
 #[test]
 fn environment_values_stay_out_of_findings() {
     let text = around("", "[environment]\nTOKEN = \"s3cret\\u0000\"\nB = [\"s3cret\"]\n")
@@ -124,6 +191,44 @@ proptest! {
         let checked = checked(name, &text);
         prop_assert_eq!(checked.container.is_none(), !errors(&checked).is_empty());
         report::render(&checked.findings, report::Style::Plain);
+    }
+
+    /// A link is part of a circle where its target leads back, by whatever way.
+    #[test]
+    fn circles(edges in prop::collection::btree_set((0..6_usize, 0..6_usize), 0..12)) {
+        let name = |number: usize| ["a", "b", "c", "d", "e", "f"][number];
+        let files: Vec<(&str, String)> = (0..6)
+            .map(|from| {
+                let links: Vec<String> = edges
+                    .iter()
+                    .filter(|(start, end)| *start == from && start != end)
+                    .map(|(_, end)| format!("{:?}", name(*end)))
+                    .collect();
+                (name(from), format!("image = \"x\"\nlinks = [{}]\n", links.join(", ")))
+            })
+            .collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let mut reach = [[false; 6]; 6];
+        edges.iter().for_each(|(from, to)| reach[*from][*to] = true);
+        for by in 0..6 {
+            for from in 0..6 {
+                for to in 0..6 {
+                    reach[from][to] |= reach[from][by] && reach[by][to];
+                }
+            }
+        }
+        let mut expected: Vec<String> = edges
+            .iter()
+            .filter(|(from, to)| from != to && reach[*to][*from])
+            .map(|(from, to)| format!("{} -> {}", name(*from), name(*to)))
+            .collect();
+        let mut found: Vec<String> = compared(&files)
+            .iter()
+            .map(|line| line.split_once("circle: ").expect("a circle").1[..6].to_owned())
+            .collect();
+        expected.sort();
+        found.sort();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]

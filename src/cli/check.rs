@@ -1,5 +1,6 @@
 //! `wharf check`: what is wrong with container files, without touching anything.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use clap::Args;
 
 use super::declared::{Declared, DeclaredError};
 use super::output::{Exit, Failure, coloured, print};
+use crate::check::Checked;
 use crate::generate;
 use crate::host::Paths;
 use crate::plan;
@@ -90,9 +92,9 @@ fn people(findings: &[Finding], containers: usize, style: Style) -> String {
     text
 }
 
-/// The findings of one container's files, and what its errors mean for what runs.
-pub(super) fn findings_of(paths: &Paths, files: &plan::Files) -> Vec<Finding> {
-    let mut findings = plan::check(files).findings;
+/// A container's findings, and what its errors mean for what runs.
+pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) -> Vec<Finding> {
+    let mut findings = checked.findings;
     if report::has_errors(&findings) && generate::last_good(paths, &files.name).is_some() {
         findings.push(
             Finding::note(
@@ -109,17 +111,22 @@ fn everything(paths: &Paths) -> Result<(Vec<Finding>, usize), DeclaredError> {
     let declared = Declared::list(paths)?;
     let listing = declared.listing();
     let mut findings = listing.findings.clone();
-    let mut containers = 0;
-    for (name, found) in &listing.containers {
-        match generate::read(paths, listing, name, found) {
-            Some(files) => {
-                containers += 1;
-                findings.extend(findings_of(paths, &files));
-            }
-            None => findings.push(masked(name, &paths.shown(&found.main))),
-        }
+    let all = generate::check_all(paths, listing);
+    let containers = all.len();
+    let there: BTreeSet<ContainerName> = all.iter().map(|(files, _)| files.name.clone()).collect();
+    for (files, checked) in all {
+        findings.extend(findings_of(paths, &files, checked));
+    }
+    for (name, found) in listing.containers.iter().filter(|(name, _)| !there.contains(*name)) {
+        findings.push(masked(name, &paths.shown(&found.main)));
     }
     Ok((findings, containers))
+}
+
+/// A file somewhere: what it is to have for neighbours, nobody knows.
+fn alone(files: plan::Files) -> (plan::Files, Checked) {
+    let checked = plan::check(&files);
+    (files, checked)
 }
 
 fn masked(name: &ContainerName, main: &Path) -> Finding {
@@ -138,7 +145,7 @@ fn some(paths: &Paths, targets: &[OsString]) -> Result<(Vec<Finding>, usize), Fa
             generate::loose(&container_file(file))
                 .map_err(|why| Failure::usage(NoContainerFile { file: file.to_owned(), why }))
         };
-        let files = match named.clone().or_else(|| on_search_path(paths, &container_file(file))) {
+        let (files, checked) = match named.clone().or_else(|| on_search_path(paths, &container_file(file))) {
             Some(name) => {
                 let declared = match &mut declared {
                     Some(declared) => declared,
@@ -150,13 +157,17 @@ fn some(paths: &Paths, targets: &[OsString]) -> Result<(Vec<Finding>, usize), Fa
                         continue;
                     }
                     // Not every file that lies there declares a container, and it knows why.
-                    Err(DeclaredError::Unknown { .. }) if named.is_none() => loose()?,
-                    files => files?,
+                    Err(DeclaredError::Unknown { .. }) if named.is_none() => alone(loose()?),
+                    files => {
+                        let files = files?;
+                        let checked = declared.checked(&files);
+                        (files, checked)
+                    }
                 }
             }
-            None => loose()?,
+            None => alone(loose()?),
         };
-        findings.extend(findings_of(paths, &files));
+        findings.extend(findings_of(paths, &files, checked));
     }
     Ok((findings, targets.len()))
 }

@@ -5,9 +5,10 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use crate::check::Checked;
 use crate::generate::{self, Listing};
 use crate::host::Paths;
-use crate::plan::Files;
+use crate::plan::{self, Files};
 use crate::spec::{ContainerName, nearest};
 
 /// Why the declared containers can't be listed, or one isn't there.
@@ -107,6 +108,18 @@ impl<'p> Declared<'p> {
         };
         generate::read(self.paths, &self.listing, name, found)
             .ok_or_else(|| DeclaredError::Masked { name: name.clone(), file: self.paths.shown(&found.main) })
+    }
+
+    /// Its files as the generator would check them now, with all that is declared in view.
+    pub fn checked(&self, files: &Files) -> Checked {
+        let mut all = generate::check_all(self.paths, &self.listing);
+        if let Some(at) = all.iter().position(|(other, _)| other.name == files.name) {
+            return all.swap_remove(at).1;
+        }
+        // An instance without files of its own.
+        all.push((files.clone(), plan::check(files)));
+        plan::compare(&mut all);
+        all.pop().map_or_else(|| plan::check(files), |(_, checked)| checked)
     }
 }
 

@@ -15,7 +15,6 @@ use super::output::{Exit, Failure, print};
 use crate::bus::{BusError, Systemd};
 use crate::generate::WANTS;
 use crate::host::Paths;
-use crate::plan;
 use crate::report;
 use crate::spec::{ContainerName, Document};
 
@@ -173,8 +172,9 @@ struct Effective {
 
 impl Effective {
     fn read(name: &ContainerName, paths: &Paths) -> Result<Self, DeclaredError> {
-        let files = Declared::list(paths)?.files(name)?;
-        let checked = plan::check(&files);
+        let declared = Declared::list(paths)?;
+        let files = declared.files(name)?;
+        let checked = declared.checked(&files);
         let (mut document, _) = Document::parse(&files.main);
         for drop_in in &files.drop_ins {
             document.merge(Document::parse(drop_in).0);
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn writes_what_the_files_do_not_say_already() {
-        let (root, paths) = host(&[("usr/lib/wharf/containers/nginx.toml", "image = \"x\"\n")]);
+        let (root, paths) = host(&[("usr/lib/wharf/containers/nginx.toml", "imge = \"x\"\n")]);
         assert_eq!(ask("nginx", true, &paths).as_deref(), Ok("nginx is already enabled\n"));
         assert!(!root.path().join("etc").exists());
         assert_eq!(

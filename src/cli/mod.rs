@@ -4,7 +4,10 @@ mod check;
 mod declared;
 mod elsewhere;
 mod enable;
+mod exec;
+mod graph;
 mod image;
+mod inspect;
 mod keys;
 mod output;
 mod plan;
@@ -15,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::output::Exit;
 use crate::host::Paths;
 
 const AFTER_HELP: &str = "\
@@ -26,13 +30,17 @@ Starting, stopping and reading logs are systemd's:
 Examples:
   wharf check nginx
   wharf plan nginx
+  wharf inspect nginx
   wharf enable web@blue
   wharf ps
+  wharf exec nginx ls -l /etc/nginx
+  wharf shell nginx
 
 Exit status:
   0  done
   1  it failed, or found mistakes
-  2  the command line is wrong, or asks for what systemd does";
+  2  the command line is wrong, or asks for what systemd does
+  `exec` and `shell` end as the program does, or with 125 to 127: see their --help";
 
 /// Containers as ordinary systemd services
 ///
@@ -52,8 +60,12 @@ struct Cli {
 enum Command {
     Check(check::CheckArgs),
     Plan(plan::PlanArgs),
+    Graph(graph::GraphArgs),
+    Inspect(inspect::InspectArgs),
     Keys(keys::KeysArgs),
     Ps(ps::PsArgs),
+    Exec(exec::ExecArgs),
+    Shell(exec::ShellArgs),
     Enable(enable::EnableArgs),
     Disable(enable::DisableArgs),
     Image(image::ImageArgs),
@@ -68,6 +80,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // A closed pipe under `--help` is nobody's failure.
             let _ = error.print();
+            if error.use_stderr() && exec::is_meant(std::env::args_os()) {
+                return Exit::NotEntered.into();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -77,8 +92,12 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Ps(args) => ps::run(&args, &paths),
+        Command::Exec(args) => exec::exec(args, &paths),
+        Command::Shell(args) => exec::shell(args, &paths),
         Command::Plan(args) => plan::run(&args, &paths),
         Command::Check(args) => check::run(&args, &paths),
+        Command::Inspect(args) => inspect::run(&args, &paths),
+        Command::Graph(args) => graph::run(&args, &paths),
         Command::Image(args) => image::run(args, &paths),
         Command::Keys(args) => keys::run(&args),
         Command::Enable(args) => enable::enable(&args, &paths),

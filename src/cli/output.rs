@@ -14,6 +14,8 @@ pub enum Exit {
     Failed,
     /// 2: the command line is wrong.
     Usage,
+    /// 125: no program could be run in the container.
+    NotEntered,
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +24,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::NotEntered => crate::exec::NOT_ENTERED,
         })
     }
 }
@@ -38,6 +41,12 @@ impl Failure {
     /// A mistake on the command line.
     pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { exit: Exit::Usage, error: Some(error.into()) }
+    }
+
+    /// The same, with another exit status.
+    #[must_use]
+    pub fn ending(self, exit: Exit) -> Self {
+        Self { exit, ..self }
     }
 
     /// The same; where it is only that nobody read the answer, with the exit status that the answer has.

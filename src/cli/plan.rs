@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::check::findings_of;
 use super::declared::Declared;
 use super::output::{Exit, Failure, chain, coloured, complain, print};
-use crate::check::{Container, RootSource};
+use crate::check::{Checked, Container, RootSource};
 use crate::host::{HostFacts, Paths};
 use crate::image::ImageError;
 use crate::plan::process::{ImageProcess, process, without_image};
@@ -78,7 +78,8 @@ pub fn run(args: &PlanArgs, paths: &Paths) -> Result<Exit, Failure> {
     let declared = Declared::list(paths)?;
     let unit_of = declared.unit_of(name)?;
     let files = declared.files(&unit_of)?;
-    let findings = findings_of(paths, &files);
+    let checked = declared.checked(&files);
+    let findings = findings_of(paths, &files, checked.clone());
     if report::has_errors(&findings) {
         if *json {
             print(&report::json(&findings))?;
@@ -88,7 +89,7 @@ pub fn run(args: &PlanArgs, paths: &Paths) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Failed);
     }
-    let plan = fresh(paths, &files)?;
+    let plan = fresh(paths, &files, &checked)?;
     let shown = show(paths, name, &files, plan);
     let text = if *json {
         serde_json::to_string_pretty(&shown)? + "\n"
@@ -100,8 +101,8 @@ pub fn run(args: &PlanArgs, paths: &Paths) -> Result<Exit, Failure> {
 }
 
 /// What the generator would leave now.
-fn fresh(paths: &Paths, files: &Files) -> Result<Plan, Failure> {
-    let output = plan::output(files, &plan::check(files), || None, HostFacts::read(paths));
+pub(super) fn fresh(paths: &Paths, files: &Files, checked: &Checked) -> Result<Plan, Failure> {
+    let output = plan::output(files, checked, || None, HostFacts::read(paths));
     match output.beside {
         Beside::Plan(json) => Ok(serde_json::from_str(&json)?),
         Beside::Findings(_) => Err(NoPlan(files.name.clone()).into()),
@@ -138,7 +139,7 @@ fn steps_of(paths: &Paths, container: &Container, source: &str) -> (Steps, Optio
     // A folder says nothing about its program, so all is known about that even where it isn't there.
     let root = root.or_else(|| match &container.source {
         RootSource::Folder(folder) => {
-            Some(Root { layers: vec![paths.host(folder)], image: ImageProcess::default() })
+            Some(Root { layers: vec![paths.host(folder)], image: ImageProcess::default(), digest: None })
         }
         RootSource::Image(_) => None,
     });
@@ -148,7 +149,7 @@ fn steps_of(paths: &Paths, container: &Container, source: &str) -> (Steps, Optio
     };
     match root {
         None => (steps(container, &[], &without_image(container)), incomplete),
-        Some(Root { layers, image }) => match process(container, &image, source) {
+        Some(Root { layers, image, digest: _ }) => match process(container, &image, source) {
             Ok(process) => (steps(container, &layers, &process), incomplete),
             Err(error) => {
                 (steps(container, &layers, &without_image(container)), incomplete.or(Some(error.to_string())))
@@ -180,7 +181,7 @@ fn named(source: &RootSource) -> String {
 
 /// Whether systemd has something else than the files say now. Nothing under another root where no generator
 /// has run.
-fn reload_due(paths: &Paths, unit_of: &ContainerName, plan: &Plan) -> Option<bool> {
+pub(super) fn reload_due(paths: &Paths, unit_of: &ContainerName, plan: &Plan) -> Option<bool> {
     match fs::read(paths.plan(unit_of.as_str())) {
         Ok(bytes) => Some(serde_json::from_slice::<Plan>(&bytes).ok().as_ref() != Some(plan)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

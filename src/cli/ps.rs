@@ -1,7 +1,7 @@
 //! `wharf ps`: every declared container and how it is.
 
 mod problem;
-mod table;
+pub(super) mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,6 +17,8 @@ use super::output::{Exit, Failure, coloured, print};
 use crate::bus::{Systemd, UnitStatus};
 use crate::check::{Container, RootSource};
 use crate::host::Paths;
+use crate::net::Addresses;
+use crate::running::{self, Running};
 use crate::spec::ContainerName;
 
 const AFTER_HELP: &str = "\
@@ -32,10 +34,12 @@ JSON: an array of objects, one per container, with the keys
   pid              the main process, or null
   image, rootfs    the reference or the folder; null where only root may know
   memory           bytes, or null where nobody counts
+  addresses        of the running container, a list of texts; empty without a network of its own
+  ports            published while it runs, a list of texts as in `publish`
   problem          what is wrong with the container's files, or null: bad-file, last-good-plan
                    (bad, and it runs what ran before), reload-due, file-gone, bad-plan
 
-MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE.";
+MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
 
 /// List containers and how they are
 ///
@@ -64,6 +68,8 @@ struct Row {
     image: Option<String>,
     rootfs: Option<String>,
     memory: Option<u64>,
+    addresses: Vec<String>,
+    ports: Vec<String>,
     problem: Option<Problem>,
 }
 
@@ -81,7 +87,7 @@ pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
     } else {
         None
     };
-    let rows = rows(&known, units, *all);
+    let rows = rows(paths, &known, units, *all);
     let text = if *json {
         serde_json::to_string_pretty(&rows)? + "\n"
     } else {
@@ -94,7 +100,7 @@ pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
 }
 
 /// What files, plans and systemd together know, by name.
-fn rows(known: &Known, units: Option<Vec<UnitStatus>>, all: bool) -> Vec<Row> {
+fn rows(paths: &Paths, known: &Known, units: Option<Vec<UnitStatus>>, all: bool) -> Vec<Row> {
     let asked = units.is_some();
     let mut loaded: BTreeMap<ContainerName, UnitStatus> = units
         .into_iter()
@@ -108,6 +114,9 @@ fn rows(known: &Known, units: Option<Vec<UnitStatus>>, all: bool) -> Vec<Row> {
         let (problem, container) = known.about(&name);
         row.problem = problem;
         describe(&mut row, container);
+        // Only root may read records; for others it is as if there were none.
+        let running = running::find(paths, &name).ok().flatten();
+        running.iter().for_each(|running| connected(&mut row, running));
         match loaded.remove(&name) {
             Some(unit) => observe(&mut row, unit),
             None if asked && !name.is_template() => {
@@ -127,6 +136,14 @@ fn describe(row: &mut Row, container: Option<Container>) {
         Some(RootSource::Folder(folder)) => row.rootfs = Some(folder.display().to_string()),
         None => {}
     }
+}
+
+/// What a running container has of the network.
+fn connected(row: &mut Row, running: &Running) {
+    let Some(attachment) = &running.attachment else { return };
+    let Addresses { v4, v6 } = attachment.addresses;
+    row.addresses = [Some(v4.to_string()), v6.map(|v6| v6.to_string())].into_iter().flatten().collect();
+    row.ports = running.container.publish.iter().map(ToString::to_string).collect();
 }
 
 fn observe(row: &mut Row, status: UnitStatus) {
@@ -150,14 +167,15 @@ mod tests {
     fn files_and_units_become_rows() {
         let names = ["nginx", "web@", "idle"].map(|name| name.parse().expect("a name"));
         let root = tempfile::tempdir().expect("a folder");
-        let known = Known::read(&Paths::new(root.path()), names.into_iter().collect());
+        let paths = Paths::new(root.path());
+        let known = Known::read(&paths, names.into_iter().collect());
         let status = |unit: &str| UnitStatus {
             unit: unit.to_owned(),
             active: "failed".to_owned(),
             ..UnitStatus::default()
         };
         let units = ["nginx-container.service", "web-container@blue.service"];
-        let rows = rows(&known, Some(units.map(status).to_vec()), false);
+        let rows = rows(&paths, &known, Some(units.map(status).to_vec()), false);
         let shown: Vec<(&str, Option<&str>)> =
             rows.iter().map(|row| (row.name.as_str(), row.state.as_deref())).collect();
         assert_eq!(
@@ -176,7 +194,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&row).expect("JSON"),
-            r#"{"name":"nginx","unit":"","state":null,"sub_state":null,"result":null,"since":"1970-01-01T00:00:00Z","pid":null,"image":null,"rootfs":null,"memory":1024,"problem":null}"#
+            r#"{"name":"nginx","unit":"","state":null,"sub_state":null,"result":null,"since":"1970-01-01T00:00:00Z","pid":null,"image":null,"rootfs":null,"memory":1024,"addresses":[],"ports":[],"problem":null}"#
         );
     }
 }

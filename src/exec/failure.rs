@@ -23,6 +23,8 @@ pub enum Status {
     Capabilities = 218,
     /// `EXIT_CGROUP`: the cgroup.
     Cgroup = 219,
+    /// `EXIT_NETWORK`: addresses, the interface, published ports.
+    Network = 225,
     /// `EXIT_NAMESPACE`: namespaces, the root and what is mounted into it.
     Namespace = 226,
     /// `EXIT_NO_NEW_PRIVILEGES`.

@@ -1,8 +1,9 @@
 //! The executor's steps: from the host, before and around the container's first process.
 //!
 //! Everything made here belongs to processes: the mounts to a mount namespace that dies with the last of
-//! them, the root's memory to those mounts. Killed at any point, the executor leaves an empty cgroup, which
-//! systemd removes with the unit's, and a lease, which is kept on purpose.
+//! them, the root's memory to those mounts, the pair of interfaces to the network namespace. Killed at any
+//! point, the executor leaves an empty cgroup, which systemd removes with the unit's, leases, which are kept on
+//! purpose, and a record with what follows from it, which `ExecStopPost=` takes back.
 
 use std::fs;
 use std::io;
@@ -15,11 +16,14 @@ use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
 use super::failure::{Ends, Failure, Status};
+use super::network::{self, Connections};
 use super::source::{self, SourceError};
 use crate::check::{Bind, Container, RootSource};
 use crate::host::Paths;
 use crate::lease;
-use crate::plan::steps::{HostStep, Namespace};
+use crate::net::Attachment;
+use crate::plan::steps::{HostStep, NAMES, Namespace};
+use crate::running::Running;
 use crate::sys::clone::{self, Child, Namespaces};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::resolve::{self, Owner};
@@ -30,13 +34,20 @@ use crate::volume::{self, First};
 /// that it stages a root in.
 pub const STAGE: &str = "stage";
 /// The cgroup below the unit's that holds the container's processes.
-const PAYLOAD: &str = "payload";
-const CGROUPS: &str = "/sys/fs/cgroup";
+pub const PAYLOAD: &str = "payload";
+/// Where the unified hierarchy is mounted.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// What the steps have made so far.
 pub struct Host<'a> {
     paths: &'a Paths,
     container: &'a Container,
+    /// The container file.
+    source: &'a Path,
+    /// The image's digest, where it is one of the store's.
+    image: Option<&'a str>,
+    /// How the container is connected, once that is worked out.
+    connections: Option<Connections>,
     /// The first of the leased ids; 0, the host's own, without a user namespace.
     base: u32,
     /// `cgroup.procs` of the payload's cgroup, open for writing: the kernel asks whether who opened it may move
@@ -76,10 +87,13 @@ const TTY: u32 = 5;
 
 impl<'a> Host<'a> {
     /// Nothing made yet.
-    pub fn new(paths: &'a Paths, container: &'a Container) -> Self {
+    pub fn new(paths: &'a Paths, container: &'a Container, source: &'a Path, image: Option<&'a str>) -> Self {
         Self {
             paths,
             container,
+            source,
+            image,
+            connections: None,
             base: 0,
             cgroup: None,
             child: None,
@@ -106,11 +120,11 @@ impl<'a> Host<'a> {
             HostStep::MapIds => self.map_ids()?,
             HostStep::Layer { number, tree } => self.layer(*number, tree)?,
             HostStep::Root { layers: _ } => self.make_root()?,
-            HostStep::File { target, text } => {
-                resolve::replace(self.root()?, target, text.as_bytes(), self.owner(), 0o644)
-                    .ends(Status::Namespace)?;
+            // Their values are the container's, as those of the rest about its network are.
+            HostStep::Names { hostname: _, links: _, resolver: _ } => self.names()?,
+            HostStep::Link { target, to } => {
+                resolve::link(self.root()?, target, to, self.owner()).ends(Status::Namespace)?;
             }
-            HostStep::CopyFile { target } => self.copy_file(target)?,
             HostStep::Folder { target } => {
                 resolve::folder(self.root()?, target, self.owner()).ends(Status::Namespace)?;
             }
@@ -119,12 +133,20 @@ impl<'a> Host<'a> {
             HostStep::Tmpfs { target, size, mode } => self.tmpfs(target, *size, *mode)?,
             HostStep::Bind { target, bind } => self.bind(target, bind)?,
             HostStep::Volume { target, name, read_only } => self.volume(target, name, *read_only)?,
+            HostStep::LeaseAddresses { own: _, links: _ } => self.connections().map(drop)?,
+            HostStep::Interface => self.interface()?,
+            HostStep::Record | HostStep::Admit { publish: _, links: _ } => self.admit()?,
             HostStep::ReadOnlyRoot => {
                 let attributes = Attributes { read_only: true, ..Attributes::default() };
                 mount::set(self.root()?, attributes, false).ends(Status::Namespace)?;
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// How the container is connected, for its first process.
+    pub fn attachment(&self) -> Option<Attachment> {
+        self.connections.as_ref()?.attachment.clone()
     }
 
     /// User and group 0 of the container, as the host sees them.
@@ -245,16 +267,46 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    fn copy_file(&self, path: &str) -> Result<(), Failure> {
-        match fs::read(path) {
-            Ok(text) => {
-                resolve::replace(self.root()?, path, &text, self.owner(), 0o644).ends(Status::Namespace)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => {
-                Err(Failure::new(Status::Namespace, format!("can't read the host's {path}: {error}")))
-            }
-        }
+    /// The files are the host's root's, whom nobody inside can be.
+    fn names(&mut self) -> Result<(), Failure> {
+        network::write_names(self.paths, self.container, self.connections()?)?;
+        let folder = self.paths.names(self.container.name.as_str());
+        let copy = mount::copy_of(&folder, false).ends(Status::Namespace)?;
+        let attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true, idmap: None };
+        mount::set(copy.as_fd(), attributes, false).ends(Status::Namespace)?;
+        self.put(NAMES, &copy)
+    }
+
+    /// Worked out when they are first asked for; what comes later goes by the same.
+    fn connections(&mut self) -> Result<&Connections, Failure> {
+        let known = match self.connections.take() {
+            Some(connections) => connections,
+            None => network::connections(self.paths, self.container)?,
+        };
+        Ok(self.connections.insert(known))
+    }
+
+    fn interface(&mut self) -> Result<(), Failure> {
+        let attachment = self.connections()?.attachment.clone().ok_or_else(|| out_of_order("addresses"))?;
+        let child = self.child.as_ref().ok_or_else(|| out_of_order("first process"))?;
+        let path = format!("/proc/{}/ns/net", child.pid.as_raw_nonzero());
+        let netns =
+            rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+                Failure::new(Status::Network, format!("can't open {path}: {}", sys::explain(errno)))
+            })?;
+        network::connect(&attachment, &self.container.name, netns.as_fd())
+    }
+
+    fn admit(&mut self) -> Result<(), Failure> {
+        let attachment = self.connections()?.attachment.clone();
+        let running = Running {
+            container: self.container.clone(),
+            source: self.source.to_owned(),
+            image: self.image.map(str::to_owned),
+            ids: self.users.as_ref().map(|_| self.base),
+            attachment,
+        };
+        network::admit(self.paths, &running)
     }
 
     /// /dev is filled before it is attached, so that nothing of the image's can get between.

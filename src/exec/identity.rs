@@ -3,14 +3,15 @@
 //! The files are an image's, and so may be anything: a fifo, a device, a link, a gigabyte (CVE-2024-9676).
 
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::failure::{Failure, Status};
+use super::failure::{Ends, Failure, Status};
 use crate::check::UserName;
-use crate::sys::resolve;
+use crate::sys::{mount, resolve};
 
 /// The most that is read of either file; a Debian root's have 2 KB.
 const MOST: u64 = 4 << 20;
@@ -26,15 +27,18 @@ pub struct Identity {
     pub groups: Vec<u32>,
     /// The home directory; `/` for a user without an entry.
     pub home: String,
+    /// The shell, where the entry names one.
+    pub shell: Option<String>,
 }
 
-/// Looks a user and its group up in the tree under `root`.
+/// Looks a user and its group up in the files of the caller's root.
 ///
 /// # Errors
 /// A name that isn't there, and files that can't be read.
-pub fn find(root: BorrowedFd<'_>, user: &UserName, group: Option<&UserName>) -> Result<Identity, Failure> {
-    let passwd = read(root, "/etc/passwd")?;
-    let groups = read(root, "/etc/group")?;
+pub fn find(user: &UserName, group: Option<&UserName>) -> Result<Identity, Failure> {
+    let root = mount::place(Path::new("/")).ends(Status::User)?;
+    let passwd = read(root.as_fd(), "/etc/passwd")?;
+    let groups = read(root.as_fd(), "/etc/group")?;
     resolve_in(&passwd, &groups, user, group)
 }
 
@@ -47,11 +51,13 @@ fn resolve_in(
     // name:password:uid:gid:comment:home:shell, passwd(5)
     let entries =
         || passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|entry| entry.len() >= 6);
-    let number = |entry: &[&str], at: usize| entry[at].parse::<u32>().ok();
+    // The last one means "no change" to setresuid(2).
+    let number = |entry: &[&str], at: usize| entry[at].parse::<u32>().ok().filter(|id| *id != u32::MAX);
     let entry = match user {
         UserName::Name(name) => entries().find(|entry| entry[0] == name),
         UserName::Id(id) => entries().find(|entry| number(entry, 2) == Some(*id)),
     };
+    let shell = entry.as_ref().and_then(|entry| entry.get(6)).filter(|shell| shell.starts_with('/'));
     let (name, uid, own_gid, home) = match (&entry, user) {
         (Some(entry), _) => match (number(entry, 2), number(entry, 3)) {
             (Some(uid), Some(gid)) => (entry[0], uid, gid, entry[5]),
@@ -89,7 +95,7 @@ fn resolve_in(
     groups.sort_unstable();
     groups.dedup();
     let home = if home.is_empty() { "/" } else { home };
-    Ok(Identity { uid, gid, groups, home: home.to_owned() })
+    Ok(Identity { uid, gid, groups, home: home.to_owned(), shell: shell.map(|shell| (*shell).to_owned()) })
 }
 
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<String, Failure> {
@@ -99,7 +105,7 @@ fn read(root: BorrowedFd<'_>, path: &str) -> Result<String, Failure> {
         Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(Failure::new(Status::User, error)),
     };
-    if resolve::kind(std::os::fd::AsFd::as_fd(&fd)).ok() != Some(FileType::RegularFile) {
+    if resolve::kind(fd.as_fd()).ok() != Some(FileType::RegularFile) {
         return Err(Failure::new(Status::User, format!("the image's {path} is not a regular file")));
     }
     let mut bytes = Vec::new();
@@ -130,13 +136,15 @@ mod tests {
 
     #[test]
     fn names_numbers_and_groups() {
-        let www = Identity { uid: 33, gid: 33, groups: vec![33, 101], home: "/var/www".into() };
+        let www = Identity { uid: 33, gid: 33, groups: vec![33, 101], home: "/var/www".into(), shell: None };
         assert_eq!(find(named("www-data"), None), Ok(www.clone()));
         assert_eq!(find(UserName::Id(33), None), Ok(www));
-        let stranger = Identity { uid: 999, gid: 0, groups: vec![0], home: "/".into() };
+        let stranger = Identity { uid: 999, gid: 0, groups: vec![0], home: "/".into(), shell: None };
         assert_eq!(find(UserName::Id(999), None), Ok(stranger));
         let other = find(named("www-data"), Some(named("ssl"))).expect("found");
         assert_eq!((other.gid, other.groups), (101, vec![101]));
+        let root = find(named("root"), None).expect("found");
+        assert_eq!(root.shell.as_deref(), Some("/bin/sh"));
     }
 
     #[test]

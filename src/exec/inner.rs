@@ -7,36 +7,28 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
-use rustix::thread::{CapabilitySet, UnshareFlags};
+use rustix::thread::UnshareFlags;
 
 use super::failure::{Ends, Failure, Status};
 use super::identity::{self, Identity};
 use super::line::{Line, Message};
-use super::{init, program};
+use super::program::{self, NotRun};
+use super::{init, privileges};
 use crate::check::Container;
+use crate::net::{self, Attachment};
 use crate::plan::process::{ImageProcess, environment};
 use crate::plan::steps::InnerStep;
 use crate::sys::mount::{self, Attributes};
 use crate::sys::{self, privilege, process, resolve};
 
-/// The capabilities of a container's user 0, and of programs that the user 0 of a container runs: enough for
-/// servers that start as root and drop to a user, nothing that reaches the host.
-pub const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SYS_CHROOT);
-
 /// The signals by which systemd, and nearly every image, stop a service: HUP, INT, QUIT, TERM (signal(7)).
 const STOPPING: [i32; 4] = [1, 2, 3, 15];
+
+/// What any user inside may do in a network of the container's own, where the ports and the echoes are nobody
+/// else's: listen on every port, and ping (ip(7), icmp(7)).
+const SETTINGS: [(&str, &str); 2] = [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 65535")];
 
 /// What the first process knows when it is born: all of it was made by the executor, of which it is a copy.
 pub struct Inner<'a> {
@@ -52,6 +44,8 @@ pub struct Inner<'a> {
     pub image: &'a ImageProcess,
     /// Read by the executor, on the host.
     pub environment_files: Vec<(String, String)>,
+    /// How it is connected, where it has a network of its own.
+    attachment: Option<Attachment>,
     root: Option<OwnedFd>,
     proc: Option<OwnedFd>,
     sys: Option<OwnedFd>,
@@ -68,6 +62,7 @@ impl<'a> Inner<'a> {
         container: &'a Container,
         image: &'a ImageProcess,
         environment_files: Vec<(String, String)>,
+        attachment: Option<Attachment>,
     ) -> Self {
         Self {
             line: Some(line),
@@ -76,6 +71,7 @@ impl<'a> Inner<'a> {
             container,
             image,
             environment_files,
+            attachment,
             root: None,
             proc: None,
             sys: None,
@@ -125,28 +121,18 @@ impl<'a> Inner<'a> {
             InnerStep::Hostname(name) => rustix::system::sethostname(name.as_bytes())
                 .map_err(|errno| namespace("set the host name", errno)),
             InnerStep::Loopback => process::loopback_up().ends(Status::Namespace),
+            InnerStep::Interface => self.interface(),
             InnerStep::EnterRoot => mount::enter_root(made(self.root.as_ref())?).ends(Status::Namespace),
             InnerStep::FindUser { user, group } => {
-                let root = rustix::fs::openat(
-                    CWD,
-                    "/",
-                    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                    Mode::empty(),
-                )
-                .map_err(|errno| namespace("open the root", errno))?;
-                self.identity = Some(identity::find(root.as_fd(), user, group.as_ref())?);
+                self.identity = Some(identity::find(user, group.as_ref())?);
                 Ok(())
             }
-            InnerStep::BoundCapabilities => {
-                privilege::plain_secure_bits().ends(Status::Capabilities)?;
-                privilege::bound(CAPABILITIES).ends(Status::Capabilities)
+            InnerStep::BoundCapabilities => privileges::bound(),
+            InnerStep::BecomeUser { working_directory } => {
+                privileges::become_user(self.identity.as_ref().ok_or_else(out_of_order)?, working_directory)
             }
-            InnerStep::BecomeUser { working_directory } => self.become_user(working_directory),
-            InnerStep::Privileges => {
-                privilege::reduce(CAPABILITIES).ends(Status::Capabilities)?;
-                privilege::no_new_privileges().ends(Status::NoNewPrivileges)
-            }
-            InnerStep::FilterCalls => privilege::filter_calls().ends(Status::Seccomp),
+            InnerStep::Privileges => privileges::reduce(),
+            InnerStep::FilterCalls => privileges::filter_calls(),
             InnerStep::Gate => {
                 self.say(&Message::Ready);
                 if self.hear() != Some(Message::Gate) {
@@ -157,6 +143,17 @@ impl<'a> Inner<'a> {
             }
             InnerStep::Run { arguments, init } => Err(self.run(arguments, *init)),
         }
+    }
+
+    fn interface(&self) -> Result<(), Failure> {
+        let attachment = self.attachment.as_ref().ok_or_else(out_of_order)?;
+        net::configure(attachment).map_err(|error| Failure::from_error(Status::Network, &error))?;
+        for (setting, value) in SETTINGS {
+            // The host's /proc is still in sight and shows this network's settings to who is in it. Where the
+            // unit has made it read-only, these rights are all that is lost.
+            let _ = std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value);
+        }
+        Ok(())
     }
 
     fn own_mounts(&mut self) -> Result<(), Failure> {
@@ -296,28 +293,6 @@ impl<'a> Inner<'a> {
         mount::attach(copy.as_fd(), place.as_fd()).ends(Status::Namespace)
     }
 
-    fn become_user(&mut self, working_directory: &str) -> Result<(), Failure> {
-        let identity = self.identity.as_ref().ok_or_else(out_of_order)?;
-        privilege::become_user(identity.uid, identity.gid, &identity.groups).ends(Status::User)?;
-        // Changing ids made the process's memory readable again.
-        process::hide().ends(Status::Namespace)?;
-        process::close_on_exec().ends(Status::Namespace)?;
-        rustix::process::chdir(working_directory).map_err(|errno| {
-            let problem =
-                format!("can't change to the working directory {working_directory}: {}", sys::explain(errno));
-            Failure::new(Status::Chdir, problem)
-                .hint("it must be in the image, or be mounted; set `working-directory` in the container file")
-        })?;
-        // Outside the root the kernel's answer begins with "(unreachable)" (getcwd(2), CVE-2024-21626).
-        match rustix::process::getcwd(Vec::new()) {
-            Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
-            _ => Err(Failure::new(
-                Status::Chdir,
-                format!("{working_directory} lies outside the container's root"),
-            )),
-        }
-    }
-
     /// Becomes the program; comes back only to say why not.
     fn run(&mut self, arguments: &[String], below_init: bool) -> Failure {
         let Some(identity) = self.identity.as_ref() else { return out_of_order() };
@@ -346,7 +321,13 @@ impl<'a> Inner<'a> {
             process::end(128 + signal);
         }
         process::plain_signals();
-        program::exec(&arguments[0], path, &arguments_c, &environment_c)
+        let NotRun { failure, missing } = program::exec(&arguments[0], path, &arguments_c, &environment_c);
+        if missing && !arguments[0].contains('/') {
+            return failure.hint(
+                "is it in the image? `command` takes the program and each argument as a string of its own",
+            );
+        }
+        failure
     }
 }
 

@@ -2,10 +2,15 @@
 //! apart. Its end is a message too. For the first process it means that the executor is dead; for the
 //! executor, after the gate, that the program runs, since exec closes the other end.
 
-use std::os::fd::OwnedFd;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, Status};
@@ -25,6 +30,10 @@ pub enum Message {
     Gate,
     /// From it: a step failed.
     Failed(Failure),
+    /// From the keeper of an entered program: it is born, with this id on the host; its descriptor is with it.
+    Born(i32),
+    /// From the keeper: the program has ended, with this exit status.
+    Ended(u8),
 }
 
 /// Longer than any failure, whose parts are cut to 4 KiB each; an escape in JSON can take six bytes for one.
@@ -49,6 +58,41 @@ impl Line {
         let _ = rustix::net::send(&self.0, &text, SendFlags::NOSIGNAL);
     }
 
+    /// Says something and hands a descriptor over with it (SCM_RIGHTS, unix(7)).
+    pub fn say_with(&self, message: &Message, fd: BorrowedFd<'_>) {
+        let text = serde_json::to_vec(message).unwrap_or_default();
+        let fds = [fd];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        beside.push(SendAncillaryMessage::ScmRights(&fds));
+        let _ = rustix::net::sendmsg(&self.0, &[IoSlice::new(&text)], &mut beside, SendFlags::NOSIGNAL);
+    }
+
+    /// Waits for the next message, and the descriptor that may be with it.
+    pub fn hear_with(&self) -> Option<(Message, Option<OwnedFd>)> {
+        let mut text = vec![0; LONGEST];
+        loop {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut beside = RecvAncillaryBuffer::new(&mut space);
+            let received = rustix::net::recvmsg(
+                &self.0,
+                &mut [IoSliceMut::new(&mut text)],
+                &mut beside,
+                RecvFlags::CMSG_CLOEXEC,
+            );
+            let size = match received {
+                Err(Errno::INTR) => continue,
+                Ok(received) if received.bytes > 0 => received.bytes,
+                Ok(_) | Err(_) => return None,
+            };
+            let fd = beside.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+                _ => None,
+            });
+            return serde_json::from_slice(&text[..size]).ok().map(|message| (message, fd));
+        }
+    }
+
     /// Waits for the next message; `None` at the end.
     pub fn hear(&self) -> Option<Message> {
         let mut text = vec![0; LONGEST];
@@ -59,5 +103,11 @@ impl Line {
                 Ok((size, _)) => return serde_json::from_slice(&text[..size]).ok(),
             }
         }
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

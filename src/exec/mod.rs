@@ -19,6 +19,7 @@
 //! Whatever dies, the rest follows: the first process ends when the line breaks before the gate, the mounts
 //! belong to the two of them, and systemd kills what is left in the unit's cgroup.
 
+mod enter;
 mod environment;
 mod failure;
 mod handover;
@@ -26,21 +27,31 @@ mod host;
 mod identity;
 mod init;
 mod inner;
+mod inside;
 mod line;
+mod network;
+mod ports;
+mod privileges;
 mod program;
+mod relay;
+mod request;
 mod source;
 mod start;
 mod stop;
+mod target;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub use enter::{NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};
-pub use inner::CAPABILITIES;
+pub use network::refresh;
+pub use privileges::CAPABILITIES;
+pub use request::{Program, Request, RequestError, User, variable, working_directory};
 pub use start::start;
-pub use stop::{refuse, stop, stopped};
+pub use stop::{last_words, refuse, stop, stopped};
 
 use crate::check::Container;
 use crate::host::Paths;
@@ -64,12 +75,11 @@ const RELOAD: Duration = Duration::from_secs(3);
 fn load(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
     let until = Instant::now() + RELOAD;
     loop {
-        if let Some(loaded) = find(paths, name)? {
+        if let Some(loaded) = find(&paths.plans(), name)? {
             return Ok(loaded);
         }
         if Instant::now() >= until {
-            let problem =
-                format!("there is no plan for {name} in {}", paths.generated().join("wharf").display());
+            let problem = format!("there is no plan for {name} in {}", paths.plans().display());
             return Err(Failure::new(Status::Config, problem)
                 .hint("systemctl daemon-reload makes it from the container file"));
         }
@@ -78,11 +88,12 @@ fn load(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
     }
 }
 
-fn find(paths: &Paths, name: &ContainerName) -> Result<Option<Loaded>, Failure> {
+/// The plan in one of the folders that have plans.
+fn find(folder: &Path, name: &ContainerName) -> Result<Option<Loaded>, Failure> {
     let template = name.template();
     let candidates = [Some(name), template.as_ref()];
     for (candidate, is_template) in candidates.into_iter().flatten().zip([false, true]) {
-        let path = paths.plan(candidate.as_str());
+        let path = folder.join(format!("{candidate}.json"));
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

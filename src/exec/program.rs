@@ -9,13 +9,24 @@ use rustix::io::Errno;
 use super::failure::{Failure, Status};
 use crate::sys::{self, process};
 
+/// Why a program doesn't run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotRun {
+    /// In words.
+    pub failure: Failure,
+    /// It is not there at all; otherwise it is, and can't be run.
+    pub missing: bool,
+}
+
 /// Becomes the program; comes back only to say why not. A name without a slash is looked for in the folders
 /// of `path`, as execvp(3) does.
-pub fn exec(name: &str, path: &str, arguments: &[CString], environment: &[CString]) -> Failure {
+pub fn exec(name: &str, path: &str, arguments: &[CString], environment: &[CString]) -> NotRun {
     if name.contains('/') {
         let errno = attempt(name, arguments, environment);
-        return explain(name, errno);
+        let missing = matches!(errno, Errno::NOENT | Errno::NOTDIR) && !exists(name);
+        return NotRun { failure: explain(name, errno), missing };
     }
+    let not_run = |failure| NotRun { failure, missing: false };
     let mut denied = None;
     for folder in path.split(':') {
         let folder = if folder.is_empty() { "." } else { folder };
@@ -24,13 +35,18 @@ pub fn exec(name: &str, path: &str, arguments: &[CString], environment: &[CStrin
             Errno::NOENT | Errno::NOTDIR if !exists(&candidate) => {}
             // Another folder may have one that can be run.
             Errno::ACCESS => denied = denied.or(Some(candidate)),
-            errno => return explain(&candidate, errno),
+            errno => return not_run(explain(&candidate, errno)),
         }
     }
     match denied {
-        Some(candidate) => explain(&candidate, Errno::ACCESS),
-        None => Failure::new(Status::Exec, format!("the program {name} is in no folder of PATH ({path})"))
-            .hint("is it in the image? `command` takes the program and each argument as a string of its own"),
+        Some(candidate) => not_run(explain(&candidate, Errno::ACCESS)),
+        None => NotRun {
+            failure: Failure::new(
+                Status::Exec,
+                format!("the program {name} is in no folder of PATH ({path})"),
+            ),
+            missing: true,
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use super::failure::{Failure, Status};
 use super::host::{Host, Outcome};
 use super::inner::Inner;
 use super::line::{Line, Message};
-use super::{Loaded, environment, handover, load};
+use super::{Loaded, environment, handover, load, network};
 use crate::host::Paths;
 use crate::image::Store;
 use crate::plan::process::process;
@@ -48,7 +48,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let Loaded { plan, container, .. } = &loaded;
     // Until the process ends: by then the layers are mounted, and seen to be in use.
     let _hold = Store::new(paths.state()).hold();
-    let Root { layers, image } = root::find(paths, container).map_err(|error| {
+    let Root { layers, image, digest } = root::find(paths, container).map_err(|error| {
         let failure = Failure::from_error(Status::Namespace, &error);
         match error.hint() {
             Some(hint) => failure.hint(hint),
@@ -66,7 +66,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let (near, far) = Line::pair()?;
     let mut far = Some(far);
     let mut trip = Trip::from_environment();
-    let mut host = Host::new(paths, container);
+    let mut host = Host::new(paths, container, &plan.source, digest.as_deref());
     // The first process inherits this. As process 1 of its namespace it would lose what it neither handles nor
     // blocks; blocked, a signal to stop it in mid-start waits until it looks.
     sys::process::block_signals();
@@ -81,7 +81,8 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
             Ok(Outcome::FirstProcess) => {
                 drop(near);
                 if let Some(line) = far {
-                    Inner::new(line, host.cgroup.take(), &host.stage, container, &image, files)
+                    let attachment = host.attachment();
+                    Inner::new(line, host.cgroup.take(), &host.stage, container, &image, files, attachment)
                         .live(&inner_steps);
                 }
                 return Err(Failure::new(Status::Config, "two first processes in one plan"));
@@ -94,7 +95,8 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let child =
         host.child.as_ref().ok_or_else(|| Failure::new(Status::Config, "no first process in the plan"))?;
     near.say(&Message::RootStands);
-    if let Err(failure) = ready_to_run(near.hear()) {
+    let connected = |()| host.attachment().map_or(Ok(()), |attachment| network::settle(&attachment));
+    if let Err(failure) = ready_to_run(near.hear()).and_then(connected) {
         drop(near);
         end_of(child);
         return Err(failure);

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::failure::{Failure, Status};
-use super::load;
+use super::target::cgroup_of;
+use super::{load, network};
 use crate::check::RootSource;
 use crate::host::Paths;
 use crate::image::Store;
@@ -73,13 +74,9 @@ pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<O
 /// Whether a process lies in this unit's cgroup, in which systemd has put this one too, perhaps in a child
 /// `.control` of it.
 fn is_ours(pid: Pid) -> bool {
-    let cgroup = |of: &str| {
-        let text = fs::read_to_string(format!("/proc/{of}/cgroup")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
-    };
-    let own = cgroup("self").unwrap_or_default();
+    let own = cgroup_of("self").unwrap_or_default();
     let unit = own.strip_suffix("/.control").unwrap_or(&own);
-    cgroup(&pid.as_raw_nonzero().to_string()).is_some_and(|theirs| Path::new(&theirs).starts_with(unit))
+    cgroup_of(&pid.as_raw_nonzero().to_string()).is_some_and(|theirs| Path::new(&theirs).starts_with(unit))
 }
 
 fn ended_within(pidfd: &OwnedFd, patience: Duration) -> bool {
@@ -106,9 +103,17 @@ fn explanation(name: &ContainerName, file: &str) -> String {
     )
 }
 
+/// What is left to do after the end of a container: what it had of the network is taken back.
+///
+/// # Errors
+/// What can't be taken back; the next start does.
+pub fn stopped(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
+    network::leave(paths, name)
+}
+
 /// What to say after the end of a container, from what systemd says of it (systemd.exec(5),
 /// `$SERVICE_RESULT`, `$EXIT_STATUS`): the way out of a stop that ran into its time limit.
-pub fn stopped(
+pub fn last_words(
     paths: &Paths,
     name: &ContainerName,
     result: Option<&str>,

@@ -22,6 +22,7 @@ use std::path::Path;
 pub use read::{Found, Listing, last_good, list, loose, read};
 pub(crate) use write::WANTS;
 
+use crate::check::Checked;
 use crate::host::{HostFacts, Paths};
 use crate::plan::{self, Files};
 use crate::report::{self, Finding};
@@ -52,24 +53,17 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
     let mut findings = listing.findings.clone();
     if !listing.containers.is_empty() {
         let out = write::Folder::make(normal)?;
-        let names: Vec<_> = listing.containers.keys().collect();
-        let threads = match names.len() {
-            0..WORTH_A_THREAD => 1,
-            _ => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
-        };
-        let one = |name: &&_| one(paths, &listing, name, facts, &out);
-        if threads == 1 {
-            findings.extend(names.iter().flat_map(one));
-        } else {
-            findings.extend(std::thread::scope(|scope| {
-                let parts: Vec<_> = names
-                    .chunks(names.len().div_ceil(threads))
-                    .map(|part| scope.spawn(|| part.iter().flat_map(&one).collect::<Vec<_>>()))
-                    .collect();
-                // A thread can't panic in checking; should it in writing, the others' work stands.
-                parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect::<Vec<_>>()
-            }));
-        }
+        let mut all = check_all(paths, &listing);
+        let threads = threads(all.len());
+        let left = in_parts(&mut all, threads, |(files, checked)| {
+            let output = plan::output(files, checked, || last_good(paths, &files.name), facts);
+            let mut findings = std::mem::take(&mut checked.findings);
+            if let Err(error) = out.put(&output) {
+                findings.push(unwritten(files, &error));
+            }
+            findings
+        });
+        findings.extend(left.into_iter().flatten());
     }
     report::sort(&mut findings);
     // A drop-in for all with a mistake has it for all.
@@ -78,22 +72,41 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
     Ok(findings)
 }
 
-fn one(
-    paths: &Paths,
-    listing: &Listing,
-    name: &crate::spec::ContainerName,
-    facts: HostFacts,
-    out: &write::Folder,
-) -> Vec<Finding> {
-    let Some(found) = listing.containers.get(name) else { return Vec::new() };
-    let Some(files) = read(paths, listing, name, found) else { return Vec::new() };
-    let checked = plan::check(&files);
-    let output = plan::output(&files, &checked, || last_good(paths, name), facts);
-    let mut findings = checked.findings;
-    if let Err(error) = out.put(&output) {
-        findings.push(unwritten(&files, &error));
+/// Reads and checks all that is declared, each with the others in view; what is masked is left out.
+pub fn check_all(paths: &Paths, listing: &Listing) -> Vec<(Files, Checked)> {
+    let mut found: Vec<_> = listing.containers.iter().collect();
+    let threads = threads(found.len());
+    let checked = in_parts(&mut found, threads, |(name, found)| {
+        let files = read(paths, listing, name, found)?;
+        let checked = plan::check(&files);
+        Some((files, checked))
+    });
+    let mut all: Vec<_> = checked.into_iter().flatten().collect();
+    plan::compare(&mut all);
+    all
+}
+
+fn threads(containers: usize) -> usize {
+    match containers {
+        0..WORTH_A_THREAD => 1,
+        _ => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
     }
-    findings
+}
+
+/// What becomes of each, in order.
+fn in_parts<T: Send, R: Send>(items: &mut [T], threads: usize, one: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
+    if threads == 1 {
+        return items.iter_mut().map(one).collect();
+    }
+    let one = &one;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = items
+            .chunks_mut(items.len().div_ceil(threads))
+            .map(|part| scope.spawn(move || part.iter_mut().map(one).collect::<Vec<_>>()))
+            .collect();
+        // A thread can't panic in checking; should it in writing, the others' work stands.
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
 }
 
 fn unwritten(files: &Files, error: &io::Error) -> Finding {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::host::Paths;
 use crate::plan::{Files, PLAN_FORMAT, Plan};
 use crate::report::{Finding, Place, Source};
-use crate::spec::ContainerName;
+use crate::spec::{ContainerName, HOST};
 
 /// More than any container file needs; a log file in the wrong place shouldn't hold up the boot.
 const FILE_MAX: usize = 1 << 20;
@@ -133,6 +133,9 @@ fn links_to(path: &Path, template: &ContainerName) -> bool {
 fn container_name(stem: &str) -> Result<ContainerName, String> {
     if stem == FOR_ALL {
         return Err(format!("{FOR_ALL}.toml.d is for the drop-ins of all containers"));
+    }
+    if stem == HOST {
+        return Err(format!("`{HOST}` is the host itself in the links of the others"));
     }
     stem.parse().map_err(|error: crate::spec::NameError| error.to_string())
 }

@@ -1,10 +1,12 @@
 //! From the texts of a container's files to what systemd and the executor read.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{PLAN_FORMAT, Plan, unit};
-use crate::check::{self, Checked};
+use crate::check::{self, Checked, Connections};
 use crate::host::HostFacts;
 use crate::report::{self, Finding, Level, Place, Source, Style};
 use crate::spec::{ContainerName, Document};
@@ -47,31 +49,73 @@ pub enum Beside {
 /// Parses, merges and checks a container's files. A panic on the way becomes a finding.
 pub fn check(files: &Files) -> Checked {
     guarded(&files.main, || {
-        let (mut document, mut findings) = Document::parse(&files.main);
-        findings.extend(files.findings.iter().cloned());
-        for drop_in in &files.drop_ins {
-            let (over, more) = Document::parse(drop_in);
-            findings.extend(more);
-            document.merge(over);
-        }
+        let (document, findings) = document(files);
         let mut checked = check::check(&files.name, &document, findings);
         checked.autostart &= !files.name.is_template();
         checked
     })
 }
 
+/// A container's files as one tree, with what was wrong with reading them.
+pub fn document(files: &Files) -> (Document, Vec<Finding>) {
+    let (mut document, mut findings) = Document::parse(&files.main);
+    findings.extend(files.findings.iter().cloned());
+    for drop_in in &files.drop_ins {
+        let (over, more) = Document::parse(drop_in);
+        findings.extend(more);
+        document.merge(over);
+    }
+    (document, findings)
+}
+
+/// Compares the files of all containers, each of which [`check`] has looked at alone, and lays what is found
+/// by the container in whose files it is. All that are declared must be there: who isn't can't be linked to.
+pub fn compare(all: &mut [(Files, Checked)]) {
+    let known = all.iter().map(|(files, checked)| (&files.name, checked)).collect();
+    // A panic must not leave the host without units. What the files say each by itself stands then.
+    let found = catch_unwind(AssertUnwindSafe(|| check::across(&known))).unwrap_or_else(|panic| {
+        let Some((files, _)) = all.first() else { return check::Found::new() };
+        let why = reason(panic.as_ref());
+        let finding = Finding::warning(
+            Place::file(&files.main),
+            format!("Wharf made a mistake comparing files: {why}"),
+        )
+        .hint("this is a fault of Wharf's; please report it with the files of all containers");
+        vec![(files.name.clone(), finding)]
+    });
+    let mut found_by: BTreeMap<ContainerName, Vec<Finding>> = BTreeMap::new();
+    for (name, finding) in found {
+        found_by.entry(name).or_default().push(finding);
+    }
+    for (files, checked) in all {
+        let Some(more) = found_by.remove(&files.name) else { continue };
+        checked.findings.extend(more);
+        report::sort(&mut checked.findings);
+        checked.findings.dedup();
+        if report::has_errors(&checked.findings) {
+            checked.container = None;
+        }
+    }
+}
+
+fn reason(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason given".to_owned())
+}
+
 /// Runs what must not take its neighbours down.
 fn guarded(main: &Arc<Source>, run: impl FnOnce() -> Checked) -> Checked {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let why = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no reason given".to_owned());
+        let why = reason(panic.as_ref());
         let finding =
             Finding::error(Place::file(main), format!("Wharf made a mistake reading this file: {why}"))
                 .hint("this is a fault of Wharf's; please report it with the file");
-        Checked { container: None, findings: vec![finding], autostart: false }
+        Checked {
+            container: None,
+            findings: vec![finding],
+            autostart: false,
+            connections: Connections::default(),
+        }
     })
 }
 
@@ -135,7 +179,7 @@ mod tests {
         }
     }
 
-    const GOOD: &str = "image = \"nginx:1.26\"\nnetwork = \"none\"\n";
+    const GOOD: &str = "image = \"nginx:1.26\"\n";
 
     #[test]
     fn a_panic_is_a_finding() {
@@ -161,5 +205,30 @@ mod tests {
         let refused = output(&bad, &check(&bad), || None, HostFacts::default());
         assert!(refused.unit.contains("wharf-executor refuse nginx"), "{}", refused.unit);
         assert!(refused.autostart);
+    }
+
+    #[test]
+    fn what_others_say_counts() {
+        let named = |name: &str, text: &str| {
+            let main = Source::new(format!("/etc/wharf/containers/{name}.toml"), text);
+            Files { name: name.parse().expect("a name"), main, drop_ins: vec![], findings: vec![] }
+        };
+        let all = |files: &[&Files]| {
+            let mut all: Vec<_> = files.iter().map(|files| ((*files).clone(), check(files))).collect();
+            compare(&mut all);
+            all
+        };
+        let (web, db) = (named("web", "image = \"x\"\nlinks = [\"db\"]\n"), named("db", GOOD));
+        let both = all(&[&web, &db]);
+        let first = output(&web, &both[0].1, || None, HostFacts::default());
+        let Beside::Plan(text) = &first.beside else { panic!("{first:?}") };
+        let plan: Plan = serde_json::from_str(text).expect("a plan");
+        assert!(first.unit.contains("\nWants=db-container.service\nAfter=db-container.service\n"));
+        // The database's file is gone: what ran goes on, and says so.
+        let alone = all(&[&web]);
+        assert!(alone[0].1.container.is_none() && alone[0].1.autostart);
+        let again = output(&web, &alone[0].1, || Some(plan), HostFacts::default());
+        assert!(again.unit.contains("LAST GOOD PLAN: web.toml:2:10"), "{}", again.unit);
+        assert!(matches!(again.beside, Beside::Plan(_)));
     }
 }

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Container;
 
-pub use generate::{Beside, Files, Output, check, output};
+pub use generate::{Beside, Files, Output, check, compare, document, output};
 
 /// The version of the form of [`Plan`]; the executor refuses any other, and says to reload systemd.
-pub const PLAN_FORMAT: u32 = 1;
+pub const PLAN_FORMAT: u32 = 2;
 
 /// What the generator leaves for the executor: `wharf/NAME.json` beside the unit, mode 0600.
 ///

@@ -5,12 +5,14 @@
 //! takes the inner ones, in its namespaces. In between lies one moment: when the root stands.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::process::Process;
 use crate::check::{Bind, Container, MountKind, Network, RootMode, UserName};
+use crate::spec::{ContainerName, Link, LinkTarget, Ports, Publish};
 
 /// A step of the executor, outside the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +20,14 @@ use crate::check::{Bind, Container, MountKind, Network, RootMode, UserName};
 pub enum HostStep {
     /// Find or lease the container's range of ids.
     LeaseIds,
+    /// Find or lease addresses, which stay: the container's own, and those that its links lead to, which must
+    /// be known before their owners ever started.
+    LeaseAddresses {
+        /// Whether the container has an interface of its own.
+        own: bool,
+        /// The containers that it links to.
+        links: Vec<ContainerName>,
+    },
     /// Make the cgroup that the container's processes live in, below the unit's.
     Cgroup,
     /// Leave the host's mounts, and stage a root in memory that nobody else sees.
@@ -26,6 +36,8 @@ pub enum HostStep {
     FirstProcess(Vec<Namespace>),
     /// Map the ids of the user namespace to the leased range.
     MapIds,
+    /// Give the first process's network namespace an interface, `eth0`, whose other end is the host's.
+    Interface,
     /// Make a layer available, under its number, idmapped where a user namespace is in use.
     Layer {
         /// From the bottom, from 0.
@@ -38,17 +50,22 @@ pub enum HostStep {
         /// How many layers.
         layers: usize,
     },
-    /// Put a small file into the root.
-    File {
+    /// Make a folder of the files by which programs learn names, and mount it read-only at [`NAMES`]: a folder,
+    /// since a file that is replaced on the host stays the old one where it is mounted itself.
+    Names {
+        /// The container's own.
+        hostname: String,
+        /// What others are called in `hosts`.
+        links: Vec<Link>,
+        /// Whether there is a `resolv.conf`.
+        resolver: bool,
+    },
+    /// Put a symbolic link into the root, in the place of what the image has there.
+    Link {
         /// Where.
         target: String,
-        /// What.
-        text: String,
-    },
-    /// Put a file of the host into the root, as it is now; nothing if it isn't there.
-    CopyFile {
-        /// Where, and where from.
-        target: String,
+        /// Where it leads, as it stands in the link.
+        to: String,
     },
     /// Make sure that there is a folder to mount on.
     Folder {
@@ -87,6 +104,16 @@ pub enum HostStep {
     },
     /// From here on writes to the root itself fail.
     ReadOnlyRoot,
+    /// Keep what was started, for as long as it runs.
+    Record,
+    /// Keep what was started, lead the published ports to the container, and let it connect to what it links to. What an earlier start
+    /// left is replaced. The last step: nobody is led to what may yet fail.
+    Admit {
+        /// Ports of the host.
+        publish: Vec<Publish>,
+        /// Containers, or the host.
+        links: Vec<LinkTarget>,
+    },
 }
 
 /// A step of the container's first process.
@@ -111,6 +138,8 @@ pub enum InnerStep {
     Hostname(String),
     /// Turn the loopback interface on.
     Loopback,
+    /// Turn the loopback interface and `eth0` on, with the leased addresses and the routes by way of the host.
+    Interface,
     /// Make the root the only thing there is.
     EnterRoot,
     /// Look the user and group up in the root's own files.
@@ -193,6 +222,9 @@ const PROTECTED: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// The memory file systems that a read-only root gets, since nearly every program writes there.
 const SCRATCH: [(&str, u32); 3] = [("/run", 0o755), ("/tmp", 0o1777), ("/var/tmp", 0o1777)];
 
+/// Where the folder of names is mounted; its files are reached by links in /etc.
+pub const NAMES: &str = "/etc/.wharf";
+
 /// What the executor and the first process do to start a container from these layers, the lowest first.
 pub fn steps(container: &Container, layers: &[PathBuf], process: &Process) -> Steps {
     Steps { host: host(container, layers), inner: inner(container, process) }
@@ -203,11 +235,20 @@ fn host(container: &Container, layers: &[PathBuf]) -> Vec<HostStep> {
     if container.user_namespace {
         steps.push(HostStep::LeaseIds);
     }
+    let own = container.network == Network::Default;
+    let peers: Vec<ContainerName> =
+        container.links.iter().filter_map(|link| link.to.container().cloned()).collect();
+    if own || !peers.is_empty() {
+        steps.push(HostStep::LeaseAddresses { own, links: peers });
+    }
     steps.push(HostStep::Cgroup);
     steps.push(HostStep::Stage);
     steps.push(HostStep::FirstProcess(namespaces(container)));
     if container.user_namespace {
         steps.push(HostStep::MapIds);
+    }
+    if own {
+        steps.push(HostStep::Interface);
     }
     // Images have the same layer twice at times, an empty one mostly, which overlayfs refuses. The upper one
     // hides all that is in the lower.
@@ -229,6 +270,12 @@ fn host(container: &Container, layers: &[PathBuf]) -> Vec<HostStep> {
     if container.root == RootMode::ReadOnly {
         steps.push(HostStep::ReadOnlyRoot);
     }
+    steps.push(if own {
+        let links = container.links.iter().map(|link| link.to.clone()).collect();
+        HostStep::Admit { publish: container.publish.clone(), links }
+    } else {
+        HostStep::Record
+    });
     steps
 }
 
@@ -237,31 +284,31 @@ fn namespaces(container: &Container) -> Vec<Namespace> {
     if container.user_namespace {
         namespaces.insert(0, Namespace::User);
     }
-    if container.network == Network::None {
+    if container.network != Network::Host {
         namespaces.push(Namespace::Net);
     }
     namespaces
 }
 
-/// The files by which programs learn names: of this host, of others.
+/// The files by which programs learn names: of this host, of others. What the user mounts there is his.
 fn names(container: &Container) -> Vec<HostStep> {
-    let name = &container.hostname;
-    let mut steps = vec![
-        HostStep::File {
-            target: "/etc/hosts".into(),
-            text: format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback {name}\n"),
-        },
-        HostStep::File { target: "/etc/hostname".into(), text: format!("{name}\n") },
-    ];
-    if container.network == Network::Host {
-        steps.push(HostStep::CopyFile { target: "/etc/resolv.conf".into() });
+    let mounted = |target: &str| container.mounts.iter().any(|mount| mount.target == target);
+    // Without a network there is nobody to ask.
+    let resolver = container.network != Network::None;
+    let files = [("hosts", true), ("hostname", true), ("resolv.conf", resolver)];
+    let links: Vec<HostStep> = files
+        .into_iter()
+        .filter(|(_, there)| *there)
+        .map(|(file, _)| (format!("/etc/{file}"), format!("{}/{file}", &NAMES["/etc/".len()..])))
+        .filter(|(target, _)| !mounted(target) && !mounted("/etc"))
+        .map(|(target, to)| HostStep::Link { target, to })
+        .collect();
+    if links.is_empty() {
+        return links;
     }
-    steps.retain(|step| match step {
-        HostStep::File { target, .. } | HostStep::CopyFile { target } => {
-            !container.mounts.iter().any(|mount| mount.target == *target || mount.target == "/etc")
-        }
-        _ => true,
-    });
+    let (hostname, peers) = (container.hostname.clone(), container.links.clone());
+    let mut steps = vec![HostStep::Names { hostname, links: peers, resolver }];
+    steps.extend(links);
     steps
 }
 
@@ -297,15 +344,17 @@ fn mounts(container: &Container) -> Vec<(String, HostStep)> {
 
 fn inner(container: &Container, process: &Process) -> Vec<InnerStep> {
     let mut steps = vec![InnerStep::OwnMounts, InnerStep::Proc];
-    if container.network == Network::None {
+    if container.network != Network::Host {
         steps.push(InnerStep::Sys);
     }
     steps.extend([InnerStep::CgroupTree, InnerStep::MessageQueues]);
     steps.extend(PROTECTED.map(InnerStep::Protect));
     steps.extend(MASKED.map(InnerStep::Mask));
     steps.push(InnerStep::Hostname(container.hostname.clone()));
-    if container.network == Network::None {
-        steps.push(InnerStep::Loopback);
+    match container.network {
+        Network::Default => steps.push(InnerStep::Interface),
+        Network::None => steps.push(InnerStep::Loopback),
+        Network::Host => {}
     }
     steps.push(InnerStep::EnterRoot);
     steps.push(InnerStep::FindUser { user: process.user.clone(), group: process.group.clone() });
@@ -322,6 +371,14 @@ impl fmt::Display for HostStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LeaseIds => f.write_str("lease a range of 65536 ids"),
+            Self::LeaseAddresses { own, links } => {
+                f.write_str(if *own { "lease its addresses" } else { "lease addresses" })?;
+                if !links.is_empty() {
+                    f.write_str(if *own { ", and those of " } else { " for " })?;
+                    list(f, links)?;
+                }
+                Ok(())
+            }
             Self::Cgroup => f.write_str("make the cgroup `payload` below the unit's"),
             Self::Stage => f.write_str("leave the host's mounts and stage a root in memory"),
             Self::FirstProcess(namespaces) => {
@@ -329,6 +386,7 @@ impl fmt::Display for HostStep {
                 namespaces.iter().try_for_each(|namespace| write!(f, " {namespace}"))
             }
             Self::MapIds => f.write_str("map the container's ids to the leased range"),
+            Self::Interface => f.write_str("connect eth0 of the first process's network with the host"),
             Self::Layer { number, tree } => write!(f, "layer {number}: {}", tree.display()),
             // None are known: the image isn't in the store.
             Self::Root { layers: 0 } => {
@@ -336,8 +394,14 @@ impl fmt::Display for HostStep {
             }
             Self::Root { layers: 1 } => f.write_str("join the layer and a layer in memory to the root"),
             Self::Root { layers } => write!(f, "join the {layers} layers and a layer in memory to the root"),
-            Self::File { target, text } => write!(f, "write {target}: {text:?}"),
-            Self::CopyFile { target } => write!(f, "copy the host's {target}"),
+            Self::Names { hostname, links, resolver } => {
+                write!(f, "mount {NAMES}, read-only, with the names {hostname}")?;
+                for link in links {
+                    write!(f, ", {}", link.names().join(", "))?;
+                }
+                f.write_str(if *resolver { " and a resolv.conf" } else { "" })
+            }
+            Self::Link { target, to } => write!(f, "link {target} to {to}"),
             Self::Folder { target } => write!(f, "make sure of the folder {target}"),
             Self::Devices => f.write_str("mount /dev with its nodes, /dev/pts and /dev/shm"),
             Self::HostSys => f.write_str("bind the host's /sys, read-only"),
@@ -370,7 +434,45 @@ impl fmt::Display for HostStep {
                 )
             }
             Self::ReadOnlyRoot => f.write_str("make the root read-only"),
+            Self::Record => f.write_str("keep a record of what was started"),
+            Self::Admit { publish, links } if publish.is_empty() && links.is_empty() => {
+                f.write_str("let nobody in by the firewall, and out to no other container")
+            }
+            Self::Admit { publish, links } => {
+                f.write_str("open the firewall: ")?;
+                let publish = publish.iter().map(|publish| Published(publish).to_string());
+                let links = links.iter().map(|link| match link {
+                    LinkTarget::Host => "link to the host".to_owned(),
+                    link => format!("link to {link}"),
+                });
+                list(f, &publish.chain(links).collect::<Vec<_>>())
+            }
         }
+    }
+}
+
+/// Words with commas between.
+fn list(f: &mut fmt::Formatter<'_>, words: &[impl fmt::Display]) -> fmt::Result {
+    for (at, word) in words.iter().enumerate() {
+        write!(f, "{}{word}", if at == 0 { "" } else { ", " })?;
+    }
+    Ok(())
+}
+
+/// A published port in words: `publish 80/tcp of every address to 8080`.
+struct Published<'a>(&'a Publish);
+
+impl fmt::Display for Published<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Publish { at, protocol, host: _, container: _, count: _ } = self.0;
+        write!(f, "publish {}/{protocol} of ", Ports(self.0.host_ports()))?;
+        match at {
+            None => f.write_str("every address")?,
+            Some(IpAddr::V4(at)) if at.is_unspecified() => f.write_str("every IPv4 address")?,
+            Some(IpAddr::V6(at)) if at.is_unspecified() => f.write_str("every IPv6 address")?,
+            Some(at) => write!(f, "{at}")?,
+        }
+        write!(f, " to {}", Ports(self.0.container_ports()))
     }
 }
 
@@ -386,6 +488,9 @@ impl fmt::Display for InnerStep {
             Self::Protect(path) => write!(f, "make {path} read-only"),
             Self::Hostname(name) => write!(f, "set the host name to {name}"),
             Self::Loopback => f.write_str("turn the loopback interface on"),
+            Self::Interface => {
+                f.write_str("turn the loopback interface and eth0 on, with its addresses and routes")
+            }
             Self::EnterRoot => f.write_str("enter the root and let go of the host's"),
             Self::FindUser { user, group } => {
                 write!(f, "find user {user}")?;

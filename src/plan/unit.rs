@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::check::{Container, Limits, MountKind, Network, Restart, RootSource};
 use crate::host::HostFacts;
-use crate::spec::{ContainerName, show_duration};
+use crate::spec::{ContainerName, LinkTarget, show_duration};
 use crate::unit::{Percent, Section, Unit};
 
 /// Where the executor is installed.
@@ -69,10 +69,15 @@ fn unit_section(container: &Container, source: &Path, percent: Percent) -> Secti
     unit.text("Description", container.description.as_deref().unwrap_or(&name), percent)
         .word("Documentation", "man:wharf-container(5)")
         .quoted("SourcePath", &source.to_string_lossy(), Percent::Literal);
-    if container.network == Network::Host {
+    match container.network {
         // Not network-online.target: a server listens on addresses that come later, too.
-        unit.word("After", "network.target");
+        Network::Host => {
+            unit.word("After", "network.target");
+        }
+        Network::Default => network(&mut unit),
+        Network::None => {}
     }
+    links(&mut unit, container, percent);
     unit.word("RequiresMountsFor", "/var/lib/wharf");
     for path in host_paths(container) {
         unit.quoted("RequiresMountsFor", &path.to_string_lossy(), percent);
@@ -84,6 +89,36 @@ fn unit_section(container: &Container, source: &Path, percent: Percent) -> Secti
         unit.verbatim(key, value);
     }
     unit
+}
+
+/// What keeps the bridge and the firewall's table. Containers come after those that load a firewall of the
+/// administrator's: at boot they begin by flushing all that is there.
+fn network(unit: &mut Section) {
+    unit.word("Wants", "wharf-network.socket wharf-network.path")
+        .word("After", "network.target wharf-network.socket nftables.service firewalld.service ufw.service");
+}
+
+/// Whom it links to starts with it and before it, and stops after it. `Wants=` and not `Requires=`: a restart of
+/// the database must not be a restart of all that use it, and neither should its failure stop them.
+fn links(unit: &mut Section, container: &Container, percent: Percent) {
+    let mut peers: Vec<String> = container
+        .links
+        .iter()
+        .filter_map(|link| match &link.to {
+            LinkTarget::Container(name) => Some(name.unit()),
+            LinkTarget::Pattern(text) => Some(match text.split_once('@') {
+                Some((prefix, instance)) => format!("{prefix}-container@{instance}.service"),
+                None => format!("{text}-container.service"),
+            }),
+            LinkTarget::Host => None,
+        })
+        .collect();
+    // A target may have two aliases.
+    peers.sort();
+    peers.dedup();
+    for peer in &peers {
+        unit.text("Wants", peer, percent).text("After", peer, percent);
+    }
 }
 
 /// Every path of the host that the container uses, once and in order.

@@ -302,13 +302,12 @@ pub const KEYS: &[Key] = &[
         "limits.tasks = 200",
         "Processes and threads: a number, per cent of the host's, or \"infinity\" (`TasksMax=`).",
     ),
-    later(
+    key(
         "links",
         Kind::Texts,
         Default::Is("[]"),
-        "links = [\"app\"]",
-        "The containers that this one connects to.",
-        "leave it out; with `network = \"host\"` containers reach each other at localhost, and After= under [systemd.Unit] orders them",
+        "links = [\"app\", \"db:database\"]",
+        "The containers that this one may connect to, each with an alias after `:` where its own name isn't the one to use: `app@blue:app`. They start first, and have their names in /etc/hosts. `host` is the host itself.",
     ),
     key(
         "mounts",
@@ -369,9 +368,9 @@ pub const KEYS: &[Key] = &[
     key(
         "network",
         Kind::Text,
-        Default::Words("the network `default`"),
+        Default::Is("\"default\""),
         "network = \"host\"",
-        "What it sees of the network: \"none\", \"host\", or a network by name.",
+        "What it sees of the network: with \"default\" an interface of its own behind the host, with an address that stays; with \"host\" the host's interfaces; with \"none\" nothing but itself.",
     ),
     later(
         "notify",
@@ -381,13 +380,12 @@ pub const KEYS: &[Key] = &[
         "The program says itself when it is ready, by sd_notify(3).",
         "leave it out; the container counts as started when its program runs",
     ),
-    later(
+    key(
         "publish",
         Kind::Texts,
         Default::Is("[]"),
-        "publish = [\"80:80\", \"53:53/udp\"]",
-        "Ports of the host that lead to ports of the container.",
-        "leave it out; with `network = \"host\"` the program listens on the host's own ports",
+        "publish = [\"80:80\", \"127.0.0.1:8080:80\", \"[::]:443:443/tcp\", \"53:53/tcp+udp\"]",
+        "Ports of the host that lead to ports of the container, `ADDRESS:HOST:CONTAINER/PROTOCOL`. Without an address all of the host's are meant; `0.0.0.0` and `[::]` are all of one family. A range leads to one as long: `8000-8010:8000-8010`.",
     ),
     key(
         "restart",

@@ -3,7 +3,9 @@
 mod document;
 mod duration;
 pub mod keys;
+mod link;
 mod name;
+mod port;
 mod reference;
 mod signal;
 mod size;
@@ -11,7 +13,10 @@ mod suggest;
 
 pub use document::{Data, Document, Entries, Entry, Value};
 pub use duration::{DurationError, duration, show_duration};
+pub use link::{HOST, Link, LinkError, LinkTarget};
 pub use name::{ContainerName, NameError};
+pub(crate) use port::Ports;
+pub use port::{Protocol, Publish, PublishError};
 pub use reference::{Reference, ReferenceError};
 pub use signal::{Signal, SignalError};
 pub use size::{SizeError, show_size, size};

@@ -1,8 +1,8 @@
-//! Making the first process of a container.
+//! Making the processes of a container: the first, and those that come later.
 #![allow(unsafe_code)]
 
 use std::mem::size_of;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -47,13 +47,34 @@ pub struct Child {
 /// # Errors
 /// What clone3(2) says.
 pub fn sibling(namespaces: Namespaces) -> Result<Option<Child>, Error> {
+    // With CLONE_PARENT the signal at its end must be 0; the kernel takes the caller's own.
+    clone3(libc::CLONE_PARENT as u64 | namespaces.bits(), 0, 0)
+        .trying(|| "make the container's first process".into())
+}
+
+/// Makes a child that is in a cgroup from its birth, at the same point of the program. `None` is the answer in
+/// the new process. `cgroup` is the cgroup's folder (CLONE_INTO_CGROUP, Linux 5.7).
+///
+/// The caller must have one thread.
+///
+/// # Errors
+/// What clone3(2) says. EAGAIN is the cgroup's limit of tasks, ENOMEM also the end of the pid namespace that
+/// the caller has chosen for its children.
+pub fn child_in(cgroup: BorrowedFd<'_>) -> Result<Option<Child>, Error> {
+    clone3(INTO_CGROUP, libc::SIGCHLD as u64, cgroup.as_raw_fd() as u64)
+        .trying(|| "make a process in the container".into())
+}
+
+/// `CLONE_INTO_CGROUP` of linux/sched.h, which libc has in too narrow a type.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+fn clone3(flags: u64, exit_signal: u64, cgroup: u64) -> Result<Option<Child>, Errno> {
     let mut pidfd: libc::c_int = -1;
     let arguments = libc::clone_args {
-        flags: libc::CLONE_PARENT as u64 | libc::CLONE_PIDFD as u64 | namespaces.bits(),
+        flags: libc::CLONE_PIDFD as u64 | flags,
         pidfd: (&raw mut pidfd) as u64,
-        // With CLONE_PARENT this must be 0; the kernel takes the caller's own.
-        exit_signal: 0,
-        cgroup: 0,
+        exit_signal,
+        cgroup,
         child_tid: 0,
         parent_tid: 0,
         stack: 0,
@@ -67,16 +88,13 @@ pub fn sibling(namespaces: Namespaces) -> Result<Option<Child>, Error> {
     let answer =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match answer {
-        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
-            .trying(|| "make the container's first process".into()),
+        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
         0 => Ok(None),
         pid => {
             // SAFETY: the kernel has just put a new descriptor there, and nobody else knows it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            pid.map(|pid| Some(Child { pid, pidfd }))
-                .ok_or(Errno::RANGE)
-                .trying(|| "read a process id".into())
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::RANGE)?;
+            Ok(Some(Child { pid, pidfd }))
         }
     }
 }

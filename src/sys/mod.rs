@@ -10,6 +10,8 @@ pub mod mount;
 pub mod privilege;
 pub mod process;
 pub mod resolve;
+pub mod signals;
+pub mod terminal;
 
 use std::fmt;
 

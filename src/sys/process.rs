@@ -2,13 +2,17 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, NulError};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::ptr;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Pid, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+pub use rustix::thread::ThreadNameSpaceType as Join;
 use rustix::thread::UnshareFlags;
 
+use super::mount::{self, Attributes};
 use super::{Error, Trying};
 
 /// Keeps other processes of the container away from this one's memory, and from its program file by way of
@@ -31,6 +35,110 @@ pub fn unshare(flags: UnshareFlags) -> Result<(), Error> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.trying(|| "make namespaces".into())
 }
 
+/// Moves the caller into namespaces of another process, given by its descriptor (Linux 5.8): all of them, or none.
+/// With its mount namespace the caller gets that namespace's root as root and working directory. Of its pid
+/// namespace only later children are part.
+///
+/// # Errors
+/// What setns(2) says; ESRCH where the process has ended.
+pub fn join(process: BorrowedFd<'_>, namespaces: Join) -> Result<(), Error> {
+    rustix::thread::move_into_thread_name_spaces(process, namespaces).trying(|| {
+        if namespaces == Join::PROCESS_ID {
+            "join the container's processes".into()
+        } else {
+            "join the container's namespaces".into()
+        }
+    })
+}
+
+/// Has the kernel kill the caller when its parent ends, by whatever. A change of ids or capabilities takes that
+/// back, so it comes after them.
+///
+/// # Errors
+/// What prctl(2) PR_SET_PDEATHSIG says.
+pub fn end_with_parent() -> Result<(), Error> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .trying(|| "ask to end with the parent".into())
+}
+
+/// Leaves the keyring that a login has given this session, for a new and empty one: its keys are possessed by
+/// whoever has it, in any user namespace (session-keyring(7)).
+///
+/// # Errors
+/// What keyctl(2) KEYCTL_JOIN_SESSION_KEYRING says. A kernel without keyrings is no error.
+pub fn leave_keyring() -> Result<(), Error> {
+    let nameless: *const libc::c_char = ptr::null();
+    // SAFETY: no name is given, so nothing is read.
+    let answer = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, nameless) };
+    if answer >= 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        return Ok(());
+    }
+    Err(last("leave the session's keyring"))
+}
+
+/// The resource limits of a process, by their numbers (`RLIMIT_CPU` and so on, getrlimit(2)).
+#[derive(Clone)]
+pub struct ResourceLimits(Vec<libc::rlimit64>);
+
+/// `RLIM_NLIMITS` of the kernel's asm-generic/resource.h.
+const RESOURCES: u32 = 16;
+
+impl ResourceLimits {
+    /// Those of another process.
+    ///
+    /// # Errors
+    /// What prlimit(2) says.
+    pub fn of(pid: Pid) -> Result<Self, Error> {
+        (0..RESOURCES)
+            .map(|resource| {
+                let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+                let pid = pid.as_raw_nonzero().get();
+                // SAFETY: nothing is set, and the answer goes to a local of the kernel's type.
+                let answer = unsafe {
+                    libc::syscall(
+                        libc::SYS_prlimit64,
+                        pid,
+                        resource,
+                        ptr::null::<libc::rlimit64>(),
+                        &raw mut limit,
+                    )
+                };
+                if answer == 0 { Ok(limit) } else { Err(last("read the container's resource limits")) }
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Makes them the caller's; where it may not raise its own (CAP_SYS_RESOURCE), as far as its own go.
+    ///
+    /// # Errors
+    /// What prlimit(2) says.
+    pub fn take(&self) -> Result<(), Error> {
+        let set = |resource: u32, limit: &libc::rlimit64| {
+            let nothing = ptr::null_mut::<libc::rlimit64>();
+            // SAFETY: the kernel reads one limit, and is asked for no answer.
+            unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, ptr::from_ref(limit), nothing) == 0 }
+        };
+        let mut own = None;
+        for (limit, resource) in self.0.iter().zip(0u32..) {
+            if set(resource, limit) {
+                continue;
+            }
+            let own = match &mut own {
+                Some(own) => own,
+                None => own.insert(Self::of(rustix::process::getpid())?),
+            };
+            let most = own.0[resource as usize].rlim_max;
+            let less =
+                libc::rlimit64 { rlim_cur: limit.rlim_cur.min(most), rlim_max: limit.rlim_max.min(most) };
+            if !set(resource, &less) {
+                return Err(last("take the container's resource limits"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Marks every descriptor from 3 up to be closed by exec (CVE-2024-21626: an open folder of the host is a
 /// way out).
 ///
@@ -40,6 +148,30 @@ pub fn close_on_exec() -> Result<(), Error> {
     // SAFETY: marking descriptors invalidates none of them.
     let answer = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
     if answer == 0 { Ok(()) } else { Err(last("mark descriptors to be closed")) }
+}
+
+/// The sockets that systemd hands over (sd_listen_fds(3)); they stay open as long as the process lives.
+pub fn sockets() -> Vec<BorrowedFd<'static>> {
+    let sockets = sd_notify::listen_fds().into_iter().flatten();
+    // SAFETY: systemd has opened them for this process, and nothing here closes them.
+    sockets.map(|socket| unsafe { BorrowedFd::borrow_raw(socket) }).collect()
+}
+
+/// Has a netlink socket pass over messages that it has no room for, without a word. Else it reports an error
+/// (netlink(7), ENOBUFS), and systemd gives up a socket unit that reports anything but that it can be read
+/// (`socket_dispatch_io` in its src/core/socket.c).
+pub fn pass_over_lost_messages(socket: BorrowedFd<'_>) {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is an int and outlives the call. A socket of another kind refuses it and stays as it is.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_NO_ENOBUFS,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
 }
 
 /// Gives every signal its default meaning and blocks none: neither systemd's ignored SIGPIPE nor the Rust
@@ -63,14 +195,52 @@ pub fn c_strings<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<CSt
 
 /// Turns the process into another program. Returns only to say why not.
 pub fn exec(program: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
-    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
-        texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
-    };
     let (arguments, environment) = (pointers(arguments), pointers(environment));
     // SAFETY: both lists end with a null pointer, and all strings outlive the call, which either doesn't
     // return or leaves them alone.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+/// Turns the process into a program by way of a mount of that file alone which can't be written. However
+/// /proc/PID/exe is come by, the host's file can't be changed through it (CVE-2019-5736). Returns only to say
+/// why not.
+pub fn exec_unwritable(program: &Path, arguments: &[CString], environment: &[CString]) -> Error {
+    let file = match unwritable(program) {
+        Ok(file) => file,
+        Err(error) => return error,
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both lists end with a null pointer, and all strings outlive the call, which either doesn't
+    // return or leaves them alone.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last(&format!("run {}", program.display()))
+}
+
+fn unwritable(file: &Path) -> Result<OwnedFd, Error> {
+    let copy = mount::copy_of(file, false)?;
+    let attributes = Attributes { read_only: true, nosuid: true, ..Attributes::default() };
+    mount::set(copy.as_fd(), attributes, false)?;
+    Ok(copy)
+}
+
+/// Whether the program file of this process can't be written by way of its own /proc/PID/exe.
+pub fn is_unwritable() -> bool {
+    rustix::fs::statvfs("/proc/self/exe")
+        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
 
 /// Ends the process at once: no destructors, no buffers flushed twice.
@@ -103,10 +273,7 @@ pub struct HeldEnd(Pid);
 /// # Errors
 /// What setns(2) with a pidfd (Linux 5.8), fork(2) and waitid(2) say.
 pub fn hold_end(first: BorrowedFd<'_>) -> Result<HeldEnd, Error> {
-    // SAFETY: setns(2) only reads the descriptor, which lives for the call.
-    if unsafe { libc::setns(first.as_raw_fd(), libc::CLONE_NEWPID) } != 0 {
-        return Err(last("join the container's processes"));
-    }
+    join(first, Join::PROCESS_ID)?;
     let Some(pid) = fork()? else { end(0) };
     // Dead before anything of the container's runs: nothing inside may find a living process of the host's.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -175,6 +342,31 @@ pub fn send_signal_to(process: BorrowedFd<'_>, signal: i32) {
     let nothing: *const libc::siginfo_t = ptr::null();
     // SAFETY: the kernel takes any numbers, and no information about the signal is given.
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, 0) };
+}
+
+/// Sends a signal to the process group that the process of a descriptor leads; `pid` is its id. One that is gone
+/// is no error.
+pub fn send_signal_to_group(process: BorrowedFd<'_>, pid: i32, signal: i32) {
+    /// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h, Linux 6.9.
+    const GROUP: libc::c_uint = 1 << 2;
+    let nothing: *const libc::siginfo_t = ptr::null();
+    // SAFETY: the kernel takes any numbers, and no information about the signal is given.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, GROUP) };
+    if answer != 0 && is_alive(process) {
+        // SAFETY: kill(2) takes any numbers. While the process lives its id is nobody else's.
+        unsafe { libc::kill(-pid, signal) };
+    }
+}
+
+/// Whether the process of a descriptor has not ended yet.
+pub fn is_alive(process: BorrowedFd<'_>) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // A descriptor of a process can be "read" once it has ended, also before it is waited for (pidfd_open(2)).
+    matches!(
+        rustix::event::poll(&mut [PollFd::from_borrowed_fd(process, PollFlags::IN)], Some(&at_once)),
+        Ok(0)
+    )
 }
 
 /// Turns the loopback interface of the caller's network namespace on.

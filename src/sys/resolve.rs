@@ -111,6 +111,33 @@ pub fn replace(
     owner: Owner,
     mode: u32,
 ) -> Result<(), Error> {
+    in_place_of(root, path, owner, |parent, name| {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?;
+        let mut left = content;
+        while !left.is_empty() {
+            let written = rustix::io::write(&file, left)?;
+            left = &left[written..];
+        }
+        Ok(())
+    })
+}
+
+/// Puts a symbolic link at `path`, in the place of whatever was there. `to` is kept as it is, and never followed
+/// here.
+///
+/// # Errors
+/// As [`replace`].
+pub fn link(root: BorrowedFd<'_>, path: &str, to: &str, owner: Owner) -> Result<(), Error> {
+    in_place_of(root, path, owner, |parent, name| fs::symlinkat(to, parent, name))
+}
+
+fn in_place_of(
+    root: BorrowedFd<'_>,
+    path: &str,
+    owner: Owner,
+    make: impl FnOnce(BorrowedFd<'_>, &str) -> Result<(), Errno>,
+) -> Result<(), Error> {
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     let above = if above.is_empty() { "/" } else { above };
     let parent = folder(root, above, owner)?;
@@ -119,14 +146,7 @@ pub fn replace(
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(&parent, name, flags, Mode::from_raw_mode(mode))?;
-        let mut left = content;
-        while !left.is_empty() {
-            let written = rustix::io::write(&file, left)?;
-            left = &left[written..];
-        }
-        Ok(())
+        make(parent.as_fd(), name)
     };
     as_owner(owner.uid, owner.gid, put).trying(|| format!("write {path} in the root"))
 }

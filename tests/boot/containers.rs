@@ -25,6 +25,17 @@ pub const DEBIAN: Image = Image {
     arguments: "--command /bin/bash --command -c --command 'trap exit TERM; sleep infinity & wait'",
 };
 
+/// Servers on port 7000, TCP and UDP, IPv4 and IPv6, which say who asks; and the clients for them.
+pub const PROBE: Image = Image {
+    reference: "probe:1",
+    recipe: Recipe::probe_image,
+    arguments: "--command /bin/bash --command -c --command 'trap \"exit 0\" TERM; \
+        for family in 4 6; do only=; [ $family = 4 ] || only=,ipv6only; \
+            socat TCP$family-LISTEN:7000,fork,reuseaddr$only SYSTEM:\"echo \\$SOCAT_PEERADDR\" & \
+            socat UDP$family-RECVFROM:7000,fork,reuseaddr$only SYSTEM:\"echo \\$SOCAT_PEERADDR\" & \
+        done; wait'",
+};
+
 /// nginx; asked by SIGQUIT it finishes the requests that it has begun.
 pub const NGINX: Image = Image {
     reference: "nginx:1.26",
@@ -45,6 +56,13 @@ pub const REDIS: Image = Image {
     recipe: Recipe::redis_image,
     arguments: "--user redis --command /usr/bin/redis-server --command --dir --command /data \
                 --command --appendonly --command yes --command --appendfsync --command always",
+};
+
+/// The application of `examples/three-tiers`.
+pub const APP: Image = Image {
+    reference: "app:1",
+    recipe: Recipe::app_image,
+    arguments: "--user app --workdir /srv/app --command gunicorn",
 };
 
 /// The stage's machine with Wharf in it, and these images.

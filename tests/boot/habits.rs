@@ -17,6 +17,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "limits are the unit's", kinds: BOTH, tell: limits },
     Story { name: "a hog is killed at its limit", kinds: BOTH, tell: hog },
     Story { name: "wharf ps says what systemd says", kinds: FAST, tell: ps },
+    Story { name: "wharf inspect says what was asked and what is in force", kinds: FAST, tell: inspect },
 ];
 
 const BOTH: &[Kind] = &[Kind::Fast, Kind::Full];
@@ -300,5 +301,72 @@ fn ps(stage: &mut Stage) -> Told {
         assert!(pid == "0" || text.contains(&format!(":{pid}")), "{name} is {pid}: {text}");
     }
     forget(machine, &["runs", "rests", "fails"])?;
+    Ok(())
+}
+
+fn inspect(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    let file = says("$PASSWORD")
+        + "environment.PASSWORD = 'xyzzy'\nmounts.'/data' = { volume = 'seen' }\nlimits.tasks = 30\nlimits.memory = '96M'\n";
+    declare(machine, "seen", &file)?;
+    let inspect = |more: &str| machine.sh(&format!("wharf inspect seen {more}"));
+    let json = || -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&machine.sh("wharf inspect seen --json")?).unwrap_or_default())
+    };
+    let before = json()?;
+    assert_eq!(before["unit"]["state"], "inactive", "{before}");
+    assert!(before["started"].is_null() && before["namespaces"].is_null(), "{before}");
+    machine.sh("systemctl start seen-container")?;
+    // The plan that it started by is kept right after systemd has heard that it runs.
+    let kept = "wharf inspect seen --json | grep -qF '\"changed\": []'";
+    until(machine, kept)?;
+    let running = json()?;
+    let unit = &running["unit"];
+    for (key, name) in [("state", "ActiveState"), ("control_group", "ControlGroup"), ("file", "FragmentPath")]
+    {
+        assert_eq!(unit[key], property(machine, "seen", name)?, "{key}: {running}");
+    }
+    assert_eq!(unit["pid"].to_string(), property(machine, "seen", "MainPID")?);
+    assert_eq!(unit["limits"]["TasksMax"], 30, "{running}");
+    assert_eq!(unit["limits"]["MemoryMax"], 96 << 20, "{running}");
+    assert_eq!(running["asked"]["reload_due"], false, "{running}");
+    assert_eq!(running["started"]["changed"], serde_json::json!([]), "{running}");
+    assert_eq!(running["ids"]["first"].to_string(), machine.sh("cat /var/lib/wharf/leases/ids/seen")?);
+    let kinds = |own: bool| -> Vec<String> {
+        let all = running["namespaces"].as_array().into_iter().flatten();
+        all.filter(|one| one["own"] == own).map(|one| one["kind"].to_string()).collect()
+    };
+    for kind in ["mnt", "net", "pid", "user", "uts", "ipc", "cgroup"] {
+        assert!(kinds(true).contains(&format!("\"{kind}\"")), "{kind}: {running}");
+    }
+    assert_eq!(running["mounts"][0]["path"], "/var/lib/wharf/volumes/seen", "{running}");
+    let digest = machine.sh("wharf image inspect debian:13 --json | grep -om1 'sha256:[0-9a-f]*'")?;
+    assert_eq!(running["image"]["digest"], digest, "{running}");
+    for (form, shown) in [("", false), ("--json", false), ("--show-environment", true)] {
+        assert_eq!(inspect(form)?.contains("xyzzy"), shown, "inspect {form}");
+    }
+    // What runs is not what the files say: first systemd has to read them, then the container to start again.
+    machine.write("/etc/wharf/containers/seen.toml.d/50-tasks.toml", "limits.tasks = 40\n")?;
+    let said = inspect("")?;
+    assert!(said.contains("systemctl daemon-reload"), "{said}");
+    assert!(said.contains("systemctl restart seen-container, as limits changed"), "{said}");
+    machine.sh("systemctl daemon-reload")?;
+    let said = inspect("")?;
+    assert!(!said.contains("systemctl daemon-reload") && said.contains("systemctl restart"), "{said}");
+    machine.sh("systemctl restart seen-container")?;
+    until(machine, kept)?;
+    assert!(!inspect("")?.contains("systemctl restart"));
+    // Everybody may ask; what is root's alone is left out.
+    let other = machine.sh("setpriv --reuid=65534 --regid=65534 --clear-groups wharf inspect seen --json")?;
+    let other: serde_json::Value = serde_json::from_str(&other).unwrap_or_default();
+    assert_eq!(other["unit"]["state"], "active", "{other}");
+    assert!(other["ids"].is_null() && other["started"].is_null(), "{other}");
+    let states = machine.sh("wharf graph --state seen")?;
+    assert!(states.contains("active") && states.contains("volume seen at /data"), "{states}");
+    machine.sh("rm -r /etc/wharf/containers/seen.toml /etc/wharf/containers/seen.toml.d")?;
+    let said = inspect("")?;
+    assert!(said.contains("gone") && said.contains("active (running)"), "{said}");
+    forget(machine, &["seen"])?;
+    assert_ne!(machine.run("wharf inspect seen")?.code, 0);
     Ok(())
 }

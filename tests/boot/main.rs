@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test's output is for a person")]
 
 mod containers;
+mod entering;
 mod failures;
 mod habits;
 mod handover;
@@ -18,9 +19,11 @@ mod imports;
 #[allow(dead_code, reason = "the stories do not use all that a machine can do")]
 mod machine;
 mod machines;
+mod network;
 mod older;
 mod services;
 mod stage;
+mod tiers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -36,10 +39,13 @@ fn stories() -> Vec<&'static Story> {
     [
         machines::STORIES,
         services::STORIES,
+        tiers::STORIES,
         failures::STORIES,
         handover::STORIES,
+        entering::STORIES,
         older::STORIES,
         habits::STORIES,
+        network::STORIES,
         imports::STORIES,
     ]
     .into_iter()

@@ -3,6 +3,7 @@
 
 mod binaries;
 mod files;
+mod looking;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -42,7 +43,7 @@ fn help_has_examples_and_exit_statuses() {
     assert_eq!(code, 0);
     assert!(out.contains("Exit status:") && out.contains("systemctl start nginx-container"), "{out}");
     assert!(!out.contains('\x1b'), "colour without a terminal");
-    for command in ["check", "plan", "keys", "enable", "disable", "ps"] {
+    for command in ["check", "plan", "graph", "inspect", "keys", "enable", "disable", "ps", "exec", "shell"] {
         let (code, out, _) = parts(&wharf(&[command, "--help"]));
         assert_eq!(code, 0);
         assert!(out.contains("Examples:"), "{command}: {out}");
@@ -58,6 +59,32 @@ fn version() {
 fn a_wrong_command_line_is_2() {
     for args in [&["frobnicate"][..], &["ps", "--frob"], &["enable"], &["enable", "a/b"], &["image"], &[]] {
         assert_eq!(parts(&wharf(args)).0, 2, "{args:?}");
+    }
+}
+
+#[test]
+fn what_cant_be_entered_is_125() {
+    let root = root_with(&["nginx"]);
+    for (args, words) in [
+        (&["exec"][..], "required"),
+        (&["exec", "nginx"], "<COMMAND>"),
+        (&["exec", "--frob", "nginx", "ls"], "--frob"),
+        (&["exec", "nginx", ""], "nothing to run"),
+        (&["exec", "a/b", "ls"], "can't be in a name"),
+        (&["exec", "web@", "ls"], "is a template"),
+        (&["exec", "--user", "70000", "nginx", "ls"], "out of range"),
+        (&["exec", "--user", "", "nginx", "ls"], "--user takes"),
+        (&["exec", "--user", "+0", "nginx", "ls"], "--user takes"),
+        (&["exec", "--env", "A", "nginx", "ls"], "--env takes"),
+        (&["exec", "--working-directory", "etc", "nginx", "ls"], "absolute"),
+        (&["exec", "nginx", "ls", "--help"], "another root"),
+        (&["exec", "-it", "nginx", "--", "ls"], "another root"),
+        (&["shell", "nginx", "ls"], "unexpected"),
+        (&["shell", "nginx"], "another root"),
+    ] {
+        let (code, out, err) = under(root.path(), args);
+        assert_eq!((code, out.as_str()), (125, ""), "{args:?}: {err}");
+        assert!(err.contains(words), "{args:?}: {err}");
     }
 }
 
@@ -127,6 +154,8 @@ fn a_closed_pipe_ends_quietly() {
         (&["ps", "--json"][..], 0),
         (&["keys"], 0),
         (&["plan", "nginx"], 0),
+        (&["graph", "--svg"], 0),
+        (&["inspect", "nginx"], 0),
         (&["image", "list"], 0),
         (&["check", "nginx"], 0),
         (&["check"], 1),

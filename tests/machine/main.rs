@@ -37,7 +37,7 @@ enum Order {
     },
     /// Make an image's root file system and print the tar file's path.
     Image {
-        /// debian, nginx, postgresql or redis
+        /// debian, nginx, postgresql, redis or app
         recipe: String,
     },
     /// Boot a new machine.

@@ -54,7 +54,7 @@ impl Recipe {
 
     /// The base machine with Podman, which the benchmark compares with.
     pub fn bench() -> Recipe {
-        let mut recipe = Recipe::base().packages(&["podman", "netavark", "catatonit", "crun"]);
+        let mut recipe = Recipe::base().packages(&["podman", "netavark", "catatonit", "crun", "wrk"]);
         recipe.name = "bench";
         recipe
     }
@@ -72,9 +72,15 @@ impl Recipe {
             .file("/etc/nginx/nginx.conf", NGINX_CONF)
     }
 
+    /// An image's root file system with what it takes to try a network out.
+    pub fn probe_image() -> Recipe {
+        Recipe::new("probe").packages(&["socat", "iputils-ping", "iproute2"])
+    }
+
     /// An image's root file system with PostgreSQL, without its just-in-time compiler, which is
     /// half of it. `/bin/sh /usr/local/lib/run-postgresql` is its command, as user postgres, with
-    /// its data in /data.
+    /// its data in /data. With `PGPASSWORD`, the first start makes a role and a database `app`, and it
+    /// serves the network; without, 127.0.0.1 only.
     pub fn postgresql_image() -> Recipe {
         Recipe::new("postgresql")
             .packages(&["postgresql"])
@@ -89,6 +95,16 @@ impl Recipe {
         Recipe::new("redis").packages(&["redis-server"]).command("mkdir -m 755 /data && chown redis: /data")
     }
 
+    /// An image's root file system with a small web application on gunicorn, which keeps its rows in
+    /// PostgreSQL. `gunicorn` in /srv/app is its command, as user app; it listens on port 8000.
+    pub fn app_image() -> Recipe {
+        Recipe::new("app")
+            .packages(&["gunicorn", "python3-psycopg", "python3-psycopg-pool"])
+            .file("/srv/app/app.py", include_str!("app/app.py"))
+            .file("/srv/app/gunicorn.conf.py", include_str!("app/gunicorn.conf.py"))
+            .command("useradd --system --home-dir /srv/app --shell /usr/sbin/nologin app")
+    }
+
     /// The recipe of that name, for the command line.
     pub fn named(name: &str) -> Option<Recipe> {
         match name {
@@ -97,8 +113,10 @@ impl Recipe {
             "bench" => Some(Recipe::bench()),
             "debian" => Some(Recipe::debian_image()),
             "nginx" => Some(Recipe::nginx_image()),
+            "probe" => Some(Recipe::probe_image()),
             "postgresql" => Some(Recipe::postgresql_image()),
             "redis" => Some(Recipe::redis_image()),
+            "app" => Some(Recipe::app_image()),
             _ => None,
         }
     }
@@ -133,7 +151,7 @@ impl Recipe {
             .file("/etc/fstab", "/dev/vda / ext4 defaults 0 1\n")
             .file(
                 "/etc/systemd/network/10-machine.network",
-                "[Match]\nType=ether\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n",
+                "[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n",
             )
             .command("systemctl enable systemd-networkd.service")
     }
@@ -209,12 +227,25 @@ http {
 /// PostgreSQL as a container's first process: makes its cluster the first time.
 const RUN_POSTGRESQL: &str = r#"set -eu
 bin=$(echo /usr/lib/postgresql/*/bin)
+password=${PGPASSWORD-}
+unset PGPASSWORD
+addresses=127.0.0.1
+[ -z "$password" ] || addresses='*'
 # Made aside and renamed: a power cut must not leave half a cluster that looks like one.
 if [ ! -e /data/main ]; then
     rm -rf /data/main.part
     "$bin/initdb" --auth=trust --encoding=UTF8 --locale=C.UTF-8 --pgdata=/data/main.part
+    if [ -n "$password" ]; then
+        echo 'host all all all scram-sha-256' >>/data/main.part/pg_hba.conf
+        sync /data/main.part/pg_hba.conf
+        quoted=$(printf %s "$password" | sed "s/'/''/g")
+        # A server without a network, which reads one statement a line.
+        printf '%s\n' "create role app login password '$quoted'" 'create database app owner app' |
+            "$bin/postgres" --single -D /data/main.part -c exit_on_error=on \
+                -c log_min_error_statement=panic postgres >/dev/null
+    fi
     mv /data/main.part /data/main
     sync /data
 fi
-exec "$bin/postgres" -D /data/main -c listen_addresses=127.0.0.1 -c unix_socket_directories=/tmp
+exec "$bin/postgres" -D /data/main -c listen_addresses="$addresses" -c unix_socket_directories=/tmp
 "#;

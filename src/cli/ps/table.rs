@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Row;
 
-const HEAD: [&str; 6] = ["NAME", "STATE", "SINCE", "PID", "IMAGE", "MEMORY"];
+const HEAD: [&str; 8] = ["NAME", "STATE", "SINCE", "PID", "IMAGE", "MEMORY", "ADDRESS", "PORTS"];
 /// The column that gives way on a narrow terminal, and how far.
 const ELASTIC: usize = 4;
 const ELASTIC_MIN: usize = 8;
@@ -63,6 +63,8 @@ fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
         image,
         rootfs,
         memory,
+        addresses,
+        ports,
         problem: _,
     } = row;
     let dash = || "-".to_owned();
@@ -73,7 +75,19 @@ fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
         pid.map_or_else(dash, |pid| pid.to_string()),
         image.as_ref().or(rootfs.as_ref()).cloned().unwrap_or_else(dash),
         memory.map_or_else(dash, bytes),
+        // The other family's is in --json, and in `wharf inspect`.
+        addresses.first().cloned().unwrap_or_else(dash),
+        if ports.is_empty() {
+            dash()
+        } else {
+            ports.iter().map(|port| short(port)).collect::<Vec<_>>().join(" ")
+        },
     ]
+}
+
+/// A published port without the protocol that goes without saying.
+fn short(port: &str) -> &str {
+    port.strip_suffix("/tcp").unwrap_or(port)
 }
 
 /// `active (running)` as systemctl writes it; what failed in place of SubState, which then only repeats it.
@@ -107,7 +121,7 @@ fn shortened(text: &str, width: usize) -> String {
 }
 
 /// An age by its greatest unit; a clock that went back makes no negative one.
-fn age(seconds: i64) -> String {
+pub(in crate::cli) fn age(seconds: i64) -> String {
     let seconds = seconds.max(0);
     for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "min")] {
         if seconds >= unit {
@@ -118,7 +132,7 @@ fn age(seconds: i64) -> String {
 }
 
 /// Powers of 1024 with systemd's letters.
-fn bytes(bytes: u64) -> String {
+pub(in crate::cli) fn bytes(bytes: u64) -> String {
     for (shift, letter) in [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')] {
         let unit = 1_u64 << shift;
         if bytes >= unit {
@@ -149,6 +163,8 @@ mod tests {
                 pid: Some(812),
                 image: Some("registry.example/team/nginx:1.26".to_owned()),
                 memory: Some(5 << 20),
+                addresses: vec!["10.131.3.7".to_owned(), "fd00::307".to_owned()],
+                ports: vec!["80:80/tcp".to_owned(), "53:53/udp".to_owned()],
                 ..row("nginx", "active", "running")
             },
             Row {
@@ -163,9 +179,9 @@ mod tests {
     fn columns_line_up() {
         let now = Timestamp::from_second(1_000 + 7_300).expect("a time");
         let expected = "\
-NAME   STATE                          SINCE  PID  IMAGE                             MEMORY
-nginx  active (running)               2 h    812  registry.example/team/nginx:1.26    5.0M
-db     failed (exit-code) [bad file]  -        -  -                                      -
+NAME   STATE                          SINCE  PID  IMAGE                             MEMORY  ADDRESS     PORTS
+nginx  active (running)               2 h    812  registry.example/team/nginx:1.26    5.0M  10.131.3.7  80:80 53:53/udp
+db     failed (exit-code) [bad file]  -        -  -                                      -  -           -
 ";
         assert_eq!(render(&sample(), now, None, false), expected);
     }
@@ -173,8 +189,8 @@ db     failed (exit-code) [bad file]  -        -  -                             
     #[test]
     fn a_narrow_terminal_shortens_the_image() {
         let now = Timestamp::from_second(1_000).expect("a time");
-        let text = render(&sample(), now, Some(72), false);
-        assert!(text.lines().all(|line| line.chars().count() <= 72), "{text}");
+        let text = render(&sample(), now, Some(98), false);
+        assert!(text.lines().all(|line| line.chars().count() <= 98), "{text}");
         assert!(text.contains('…'), "{text}");
     }
 

@@ -1,0 +1,144 @@
+//! What was started, for as long as it runs.
+//!
+//! ```text
+//! /run/wharf/
+//!     running/NAME.json     a container as it was started, mode 0600; removed after its end
+//!     names/NAME/           hosts, hostname, resolv.conf: mounted in the container, see `names`
+//!     network.lock          held (flock) while records, names or the firewall's elements change
+//! ```
+//!
+//! Records are the truth about the network: the elements in the firewall's table are those of all records,
+//! whoever flushes it. A record is written before its elements are there and removed after they are gone, by
+//! rename, so that it is whole or not there. Nothing is synced: all of it ends with the host's boot.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::check::Container;
+use crate::host::Paths;
+use crate::net::Attachment;
+use crate::spec::ContainerName;
+
+/// A container as it was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Running {
+    /// As checked; an instance has its template's, with its own name in it.
+    pub container: Container,
+    /// The container file.
+    pub source: PathBuf,
+    /// The digest of the image's manifest or, where it came without one, its config; nothing for a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The first of its ids on the host; nothing without a user namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<u32>,
+    /// How it is connected; nothing without a network of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
+}
+
+/// Keeps others from changing records, names and elements, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Waits for its turn.
+///
+/// # Errors
+/// The folder can't be made, or the file not locked.
+pub fn lock(paths: &Paths) -> io::Result<Lock> {
+    let folder = paths.runtime();
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(folder.join("network.lock"))?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    Ok(Lock { _file: file })
+}
+
+/// Keeps a record, in place of an older one.
+///
+/// # Errors
+/// It can't be written.
+pub fn keep(paths: &Paths, running: &Running) -> io::Result<()> {
+    let folder = paths.running();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let path = path(paths, &running.container.name);
+    replace(&path, &serde_json::to_vec(running)?, 0o600)
+}
+
+/// The record of a container; nothing where it doesn't run.
+///
+/// # Errors
+/// It can't be read, or is none.
+pub fn find(paths: &Paths, name: &ContainerName) -> io::Result<Option<Running>> {
+    read(&path(paths, name))
+}
+
+/// Every record, by name. One that can't be read is passed over: it is then as if its container had ended.
+///
+/// # Errors
+/// The folder can't be listed.
+pub fn all(paths: &Paths) -> io::Result<Vec<Running>> {
+    let entries = match fs::read_dir(paths.running()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files.iter().filter_map(|path| read(path).ok().flatten()).collect())
+}
+
+/// Removes what is kept of a container that has ended.
+///
+/// # Errors
+/// It can't be removed.
+pub fn forget(paths: &Paths, name: &ContainerName) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    gone(fs::remove_dir_all(paths.names(name.as_str())))?;
+    gone(fs::remove_file(path(paths, name)))
+}
+
+fn path(paths: &Paths, name: &ContainerName) -> PathBuf {
+    paths.running().join(format!("{name}.json"))
+}
+
+fn read(path: &Path) -> io::Result<Option<Running>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a file in the place of another at once.
+pub(crate) fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let aside = folder.join(format!(".{}", name.to_string_lossy()));
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
+    file.write_all(text)?;
+    fs::rename(&aside, path)
+}
