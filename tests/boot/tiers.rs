@@ -206,7 +206,7 @@ fn power_cuts(stage: &mut Stage) -> Told {
         // Every other time the boot that follows is cut as well.
         if time % 2 == 1 {
             machine.power_on()?;
-            machine.let_pass(some_moment(Duration::from_secs(60)));
+            machine.let_pass(some_moment(Duration::from_secs(30)));
             machine.power_cut()?;
         }
         machine.boot_again()?;
