@@ -113,9 +113,10 @@
 //!   `wharf-network.service`, which looks and repairs. No process waits. A table with an owner
 //!   (`NFT_TABLE_F_OWNER`), its socket in systemd's fd store, would not be flushed at all, but only that socket
 //!   may change it, and systemd hands it to one service only; as `Sockets=` of every container it would have
-//!   `systemctl stop` warn each time that the socket can start the container again. The price is a run of the
-//!   service after each start and stop, a few milliseconds beside it, and the time between a flush and the
-//!   repair, in which nothing is let in or kept out.
+//!   `systemctl stop` warn each time that the socket can start the container again. The
+//!   service has that socket pass over what executors change (a filter, on the name of who made a change), so that
+//!   a start doesn't pay for it. The price is the time between a flush and the repair, in which nothing is let in
+//!   or kept out.
 //! - **A reload is told by a datagram**, to the same unit: systemd's path units are blind while it reloads,
 //!   which is when generators run, and its sockets are not. Running containers' hosts files and links follow.
 //! - **netlink without tokio.** rtnetlink is async, and the executor clones. Messages are those of

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, RecvFlags};
 
 use super::failure::{Failure, Status};
 use super::{find, ports};
@@ -312,7 +312,11 @@ pub fn leave(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
 pub fn refresh(paths: &Paths, sockets: &[BorrowedFd<'_>]) -> Result<Vec<String>, Failure> {
     // First: what happens from here on wakes the next one.
     for socket in sockets {
-        process::pass_over_lost_messages(*socket);
+        if is_netlink(*socket) {
+            process::pass_over_lost_messages(*socket);
+            // A start must not pay for a repair that finds nothing: what this program changes is right.
+            process::pass_over_changes_of(*socket, b"wharf-executor");
+        }
         drain(*socket);
     }
     let _lock = lock(paths)?;
@@ -376,6 +380,10 @@ fn follow(paths: &Paths, mut running: Running) -> Result<Vec<Change>, Failure> {
         running.attachment.map(|attachment| table::elements(&attachment)).unwrap_or_default()
     };
     Ok(changes(&elements(before), &elements(running)))
+}
+
+fn is_netlink(socket: BorrowedFd<'_>) -> bool {
+    rustix::net::sockopt::socket_domain(socket).is_ok_and(|domain| domain == AddressFamily::NETLINK)
 }
 
 /// Reads all that a socket has: systemd starts the service again for what is left in it.

@@ -174,6 +174,50 @@ pub fn pass_over_lost_messages(socket: BorrowedFd<'_>) {
     };
 }
 
+/// Has a netlink socket that hears of changes to nftables pass over what `program` (its comm, as /proc/PID/comm
+/// has it, of 14 bytes) has changed itself, and of the rest take one message for each change: the last one, which
+/// says that it is in force, and by whom (`nf_tables_fill_gen_info` in the kernel's net/netfilter/nf_tables_api.c).
+pub fn pass_over_changes_of(socket: BorrowedFd<'_>, program: &[u8; 14]) {
+    /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_NEWGEN` of linux/netfilter; the type of a message, after its length.
+    const NEW_GENERATION: u16 = 10 << 8 | 15;
+    /// Headers of 16 and 4 bytes, two attributes of 8, and the header of the third, the name.
+    const NAME: u32 = 40;
+    let word =
+        |at: usize| u32::from_be_bytes([program[at], program[at + 1], program[at + 2], program[at + 3]]);
+    let end = u32::from(u16::from_be_bytes([program[12], program[13]]));
+    let (load_word, load_half) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
+    let (equal, answer) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    // Words are loaded in network order, and a message's type stands in the host's. A load behind the end of a
+    // message drops it.
+    let mut filter = [
+        step(load_half, 0, 0, 4),
+        step(equal, 0, 9, u32::from(u16::from_be_bytes(NEW_GENERATION.to_ne_bytes()))),
+        step(load_word, 0, 0, NAME),
+        step(equal, 0, 6, word(0)),
+        step(load_word, 0, 0, NAME + 4),
+        step(equal, 0, 4, word(4)),
+        step(load_word, 0, 0, NAME + 8),
+        step(equal, 0, 2, word(8)),
+        step(load_half, 0, 0, NAME + 12),
+        step(equal, 1, 0, end),
+        step(answer, 0, 0, u32::MAX),
+        step(answer, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which outlives the call.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        )
+    };
+}
+
 /// Gives every signal its default meaning and blocks none: neither systemd's ignored SIGPIPE nor the Rust
 /// runtime's is a container's business.
 pub fn plain_signals() {
