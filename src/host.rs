@@ -1,5 +1,6 @@
 //! Where things live on a host.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 /// Every path of Wharf's, below one root: `/`, or another for tests, image builders and `wharf check` on a
@@ -79,10 +80,19 @@ impl Paths {
         self.runtime().join("names").join(container)
     }
 
-    /// Where a reload is told to `wharf-network.socket`, which then has running containers' names and links
-    /// follow their files.
-    pub fn reloaded(&self) -> PathBuf {
-        self.runtime().join("reloaded")
+    /// Where `wharf-network.socket` is told that files have changed: running containers' names and links then
+    /// follow them.
+    pub fn changed(&self) -> PathBuf {
+        self.runtime().join("changed")
+    }
+
+    /// Tells it. Where nobody listens, as early in the boot, nothing runs that could follow.
+    pub fn tell_changed(&self) {
+        if let Ok(socket) = UnixDatagram::unbound()
+            && socket.set_nonblocking(true).is_ok()
+        {
+            let _ = socket.send_to(b"changed", self.changed());
+        }
     }
 
     /// The generator's findings, whole.

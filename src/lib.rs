@@ -75,7 +75,7 @@
 //! /run/wharf/findings.json                  what the last reload found
 //! /run/wharf/running/NAME.json              what was started, while it runs (see `running`)
 //! /run/wharf/names/NAME/                    a running container's hosts, hostname, resolv.conf (see `names`)
-//! /run/wharf/reloaded                       a socket of systemd's, where the generator says that it has run
+//! /run/wharf/changed                        a socket of systemd's, which hears of reloads and new name servers
 //! /run/wharf/stage                          empty; each executor mounts over it where nobody else sees it
 //! /var/lib/wharf                            kept: blobs, layers, refs (see `image`), volumes, leases
 //! ```
@@ -118,7 +118,13 @@
 //!   a start doesn't pay for it. The price is the time between a flush and the repair, in which nothing is let in
 //!   or kept out.
 //! - **A reload is told by a datagram**, to the same unit: systemd's path units are blind while it reloads,
-//!   which is when generators run, and its sockets are not. Running containers' hosts files and links follow.
+//!   which is when generators run, and its sockets are not. Running containers' hosts files and links follow, when
+//!   systemd has answered a barrier (sd_notify_barrier(3)): before that the reload isn't over, and plans may be
+//!   missing.
+//! - **New name servers are told in two steps.** A path unit doesn't watch while what it has started runs, and an
+//!   editor changes a file more than once. So `wharf-network.path` starts a unit that does nothing, and only when
+//!   that has ended, and systemd watches again, another one tells the socket. What changes from then on is seen. It
+//!   watches all of /etc, since of a link systemd watches what it leads to, and misses a file moved over it.
 //! - **netlink without tokio.** rtnetlink is async, and the executor clones. Messages are those of
 //!   netlink-packet-route, over a blocking socket; the few of nf_tables are written by hand.
 //! - **A published port is tried before, and not held**: a process of the host that takes it later gets it and

@@ -16,6 +16,7 @@ wharf-executor is what the units of containers run; systemd calls it.
   wharf-executor stopped NAME   take back its network, explain how it ended (ExecStopPost=)
   wharf-executor refuse NAME    say why its file can't be used
   wharf-executor network        put the network right (wharf-network.service)
+  wharf-executor changed        have it do so (wharf-network-tell.service)
   wharf-executor enter …        run another program in it; `wharf exec` calls it
 
 Exit status: 0 done; 2 wrong arguments; else one of systemd.exec(5), \"Process
@@ -39,6 +40,10 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         (Some(verb), None, None) if verb == "network" => return network(&paths),
+        (Some(verb), None, None) if verb == "changed" => {
+            paths.tell_changed();
+            return ExitCode::SUCCESS;
+        }
         (Some(verb), Some(name), None) => (verb, name),
         _ => return usage(),
     };

@@ -21,6 +21,15 @@ use super::failure::shortened;
 /// What the notification socket says. Without one (no `NOTIFY_SOCKET`) there is nobody to tell.
 pub fn main_process(pid: Pid) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::MainPid(pid.as_raw_nonzero().get().unsigned_abs())])?;
+    barrier()
+}
+
+/// Waits until systemd has taken in what it was told before (sd_notify_barrier(3)), which it doesn't while it
+/// reloads.
+///
+/// # Errors
+/// As [`main_process`].
+pub fn barrier() -> io::Result<()> {
     // systemd closes its copy of the pipe when it reads the barrier, which the other end sees as a hang-up.
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[writer.as_fd()])?;

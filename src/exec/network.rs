@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags};
 
 use super::failure::{Failure, Status};
-use super::{find, ports};
+use super::{find, handover, ports};
 use crate::check::{Container, Network};
 use crate::host::Paths;
 use crate::lease;
@@ -319,6 +319,9 @@ pub fn refresh(paths: &Paths, sockets: &[BorrowedFd<'_>]) -> Result<Vec<String>,
         }
         drain(*socket);
     }
+    // What woke it may have been a reload, which takes all plans away until it is over. Without systemd there is
+    // none.
+    let _ = handover::barrier();
     let _lock = lock(paths)?;
     let all = running::all(paths).map_err(|error| {
         Failure::new(Status::Network, format!("can't read {}: {error}", paths.running().display()))

@@ -3,7 +3,6 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use super::GenerateError;
@@ -76,16 +75,7 @@ pub fn findings(paths: &Paths, findings: &[Finding]) {
     if write().is_err() {
         let _ = fs::remove_file(&new);
     }
-    reloaded(paths);
-}
-
-/// Tells wharf-network.socket that there was a reload. It is a message and not a file that is watched, since
-/// systemd's watches are not up while generators run, and its sockets are. Where nobody listens, as early in
-/// the boot, nothing runs that could follow.
-fn reloaded(paths: &Paths) {
-    if let Ok(socket) = UnixDatagram::unbound()
-        && socket.set_nonblocking(true).is_ok()
-    {
-        let _ = socket.send_to(b"reloaded", paths.reloaded());
-    }
+    // A message and not a file that is watched: systemd's watches are not up while generators run, and its
+    // sockets are.
+    paths.tell_changed();
 }

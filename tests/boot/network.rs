@@ -309,6 +309,18 @@ fn names(stage: &mut Stage) -> Told {
         machine,
         &format!("[ \"$(nsenter -t {pid} -m cat /etc/resolv.conf)\" = 'nameserver 192.0.2.53' ]"),
     )?;
+    // None is missed: not of many in a row, not in the middle of a reload, not while the last one is followed.
+    let missed = machine.sh(&format!(
+        "missed=0; for i in $(seq 40); do \
+         case $((i % 4)) in 0) systemctl daemon-reload & ;; 1) nft 'add table inet other; delete table inet other' & ;; esac; \
+         rm -f /etc/resolv.conf; for j in 1 2 3; do echo nameserver 192.0.2.$j >/etc/resolv.conf; done; \
+         if ((i % 2)); then sleep 0.0$((RANDOM % 30)); echo nameserver 198.51.100.$i >/etc/resolv.conf; \
+         else mv /etc/resolv.conf /run/linked.conf; ln -s /run/linked.conf /etc/resolv.conf; sleep 0.$((RANDOM % 3)); \
+         echo nameserver 198.51.100.$i >/run/new.conf; mv /run/new.conf /etc/resolv.conf; fi; wait; \
+         for wait in $(seq 100); do grep -qx \"nameserver 198.51.100.$i\" /proc/{pid}/root/etc/resolv.conf && continue 2; sleep 0.1; done; \
+         ((++missed)); done; echo $missed"
+    ))?;
+    assert_eq!(missed, "0");
     machine.sh("rm /etc/resolv.conf; cp -a /root/resolv.conf /etc/ 2>/dev/null || :")?;
     machine.sh("systemctl stop web-container@blue; rm /etc/wharf/containers/web@.toml")?;
     Ok(forget(machine, &["front"])?)
