@@ -281,7 +281,9 @@ fn terminals(stage: &mut Stage) -> Told {
     let typed = typing(machine, "wharf shell guest", "echo 'echo $((6 * 7)); exit 9' >/tmp/keys")?;
     assert_eq!(typed.code, 9);
     assert!(typed.stdout.contains("\n42\r\n"), "{typed:?}");
-    let ended = typing(machine, "wharf exec guest cat", "printf 'line\\n\\004' >/tmp/keys")?;
+    // Not before it runs: the outer terminal would have taken ^D for the end of its own input.
+    let keys = format!("{}; printf 'line\\n\\004' >/tmp/keys", runs("cat -$"));
+    let ended = typing(machine, "wharf exec guest cat -", &keys)?;
     assert_eq!((ended.code, ended.stdout.ends_with("line\r\n")), (0, true), "^D ends its input: {ended:?}");
     let sized = typing(
         machine,
