@@ -7,9 +7,11 @@
 
 use std::future::{Future, poll_fn};
 use std::path::Path;
+use std::pin::pin;
 use std::task::Poll;
 
-use zbus::{Connection, OwnedObjectPath, OwnedVariant};
+use zbus::export::futures_core::Stream;
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -143,6 +145,42 @@ impl Systemd {
     /// `systemctl daemon-reload`; returns when all generators have run.
     pub fn reload(&self) -> Result<(), BusError> {
         zbus::block_on(self.call(MANAGER_PATH, MANAGER, "Reload", &())).map(drop)
+    }
+
+    /// Starts a unit, and waits until its job is over: `done`, or why not (`JobRemoved` of
+    /// org.freedesktop.systemd1(5)). Who has no patience without an end waits in a thread.
+    pub fn start(&self, unit: &str) -> Result<String, BusError> {
+        zbus::block_on(async {
+            let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByNames", &(&[unit][..],)).await?;
+            let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByNames"))?;
+            if rows.first().is_some_and(|row| row.3 == "active") {
+                return Ok("done".to_owned());
+            }
+            // Before the job is there: it may be over by the time that its name is known. Of this unit's only, since
+            // what isn't taken in meanwhile holds up the answers too.
+            let rule = MatchRule::builder()
+                .msg_type(zbus::message::Type::Signal)
+                .sender(SYSTEMD)
+                .interface(MANAGER)
+                .member("JobRemoved")
+                .arg(2, unit)
+                .build()
+                .map_err(failed("JobRemoved"))?;
+            let stream = MessageStream::for_match_rule(rule, &self.connection, None);
+            let mut stream = pin!(stream.await.map_err(failed("JobRemoved"))?);
+            self.call(MANAGER_PATH, MANAGER, "Subscribe", &()).await?;
+            let reply = self.call(MANAGER_PATH, MANAGER, "StartUnit", &(unit, "replace")).await?;
+            let job: OwnedObjectPath = reply.body().deserialize().map_err(failed("StartUnit"))?;
+            while let Some(message) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+                let message = message.map_err(failed("JobRemoved"))?;
+                let removed: (u32, OwnedObjectPath, String, String) =
+                    message.body().deserialize().map_err(failed("JobRemoved"))?;
+                if removed.1 == job {
+                    return Ok(removed.3);
+                }
+            }
+            Ok("a closed connection".to_owned())
+        })
     }
 
     /// Every loaded unit whose name matches one of the patterns and is wanted, in the order of names.

@@ -116,6 +116,13 @@ impl Paths {
     }
 }
 
+impl Paths {
+    /// What the generator leaves for images: `NAME.json`, or `NAME.findings`.
+    pub fn image_plans(&self) -> PathBuf {
+        self.plans().join("images")
+    }
+}
+
 /// What the generator has to know about the host, read once and without running anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostFacts {

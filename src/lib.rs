@@ -37,12 +37,20 @@
 //!   systemd                  is told the main process; the gate opens; the program runs; READY=1
 //! ```
 //!
+//! A file of an image goes the same way, into `NAME-image.service` and a plan for `wharf image provide`; and
+//! what it says, with the aliases of `wharf.toml`, is filled into the containers that name the image.
+//! `wharf.toml` ends in [`settings::Settings`], which commands read anew.
+//!
 //! # The rooms
 //!
 //! ```text
-//!  bin/wharf ──► cli ──► bus (systemd over D-Bus) · image (import, list, remove)
+//!  bin/wharf ──► cli ──► bus (systemd over D-Bus) · image (import, save, list, fsck, prune, commit)
+//!                 │                                    ▲  ▲
+//!                 ├───────────► registry ──────────────┘  │  pull, push, login; the only HTTP and TLS
+//!                 ├───────────► trust ────────────────────┘  what may enter the store, and run
 //!                 │
 //!                 ├───────────► generate, root        as below, to show what they would do
+//!                 ├───────────► settings ──► generate, plan, check     what wharf.toml says now
 //!                 ├───────────► graph                 checked containers as text, DOT and SVG
 //!                 ├───────────► sys                    `wharf exec` becomes the executor
 //!                 │
@@ -54,10 +62,12 @@
 //!                           └──► net · names · running
 //! ```
 //!
-//! [`spec`], [`report`], [`check`], [`plan`], [`mod@unit`] and [`graph`] are pure: no I/O, no clock, no environment. `spec`,
-//! `unit` and [`sys`] know nothing above them; `plan` and `sys` never meet, so that what happens is decided in
-//! one and done by the other. `unit` alone escapes for systemd, `sys` alone is unsafe, [`bus`] alone speaks
-//! D-Bus, [`net`] alone netlink and nftables, and only [`cli`] and the binaries print. [`host`] says where things live.
+//! [`spec`], [`report`], [`check`], [`plan`], [`mod@unit`] and [`graph`] are pure: no I/O, no clock, no
+//! environment; so are the types of [`settings`], beside the one function that reads. `spec`, `unit` and
+//! [`sys`] know nothing above them; `plan` and `sys` never meet, so that what happens is decided in one and
+//! done by the other. `unit` alone escapes for systemd, `sys` alone is unsafe, [`bus`] alone speaks D-Bus,
+//! [`net`] alone netlink and nftables, [`registry`] alone HTTP, and only [`cli`] and the binaries print.
+//! [`host`] says where things live.
 //!
 //! | binary | is | links |
 //! |---|---|---|
@@ -68,8 +78,10 @@
 //! # What is on disk
 //!
 //! ```text
-//! /etc/wharf, /run/wharf, /usr/lib/wharf    container files; the first wins by file name
+//! /etc/wharf, /run/wharf, /usr/lib/wharf    containers/, images/, wharf.toml; the first wins by file name
+//! /etc/wharf/keys                           OpenPGP keys whose signatures of images count (see `trust`)
 //! /run/systemd/generator/NAME-container.service, wharf/NAME.json or NAME.findings
+//!                       /NAME-image.service, wharf/images/NAME.json or NAME.findings
 //!                                           made at each reload, which empties the folder before
 //! /run/wharf/last-good/NAME.json            the plan of the last start that worked since boot
 //! /run/wharf/findings.json                  what the last reload found
@@ -77,83 +89,106 @@
 //! /run/wharf/names/NAME/                    a running container's hosts, hostname, resolv.conf (see `names`)
 //! /run/wharf/changed                        a socket of systemd's, which hears of reloads and new name servers
 //! /run/wharf/stage                          empty; each executor mounts over it where nobody else sees it
-//! /var/lib/wharf                            kept: blobs, layers, refs (see `image`), volumes, leases
+//! /etc/wharf/auth.json                      logins at registries (see `registry`)
+//! /var/lib/wharf                            kept: blobs, layers, refs, signatures and downloads that broke off
+//!                                           (see `image`), volumes, leases
 //! ```
 //!
 //! Each module that keeps something opens with its tree, locks and order of commit.
 //!
 //! # Decisions
 //!
-//! Where this is something else than one would expect, or than was once meant:
+//! Where this is something else than one would expect, or than was once meant. What concerns one room alone
+//! stands at its top: see [`image`], [`registry`] and [`trust`].
 //!
 //! - **Two kinds of steps**, [`plan::steps::HostStep`] and [`plan::steps::InnerStep`], and not one list: they
 //!   run in two processes, with one moment between them, when the root stands. With two types a step can't
 //!   end up on the wrong side.
 //! - **The root is staged on a tmpfs in a private mount namespace, and always has an upper layer in memory.**
-//!   Nobody on the host ever sees it, and it is gone with its last process, whatever kills that. With an upper
-//!   layer, mount points and the files with the host's names can be made in any image; a read-only root is then
-//!   a mount flag, set last.
+//!   Nobody on the host ever sees it, and it is gone with its last process, whatever kills that. With an
+//!   upper layer, mount points and the files with the host's names can be made in any image; a read-only root
+//!   is then a mount flag, set last.
 //! - **The first process makes its own mount and cgroup namespaces late**, when the root stands, and not when
-//!   it is cloned. Its mount namespace is a copy then, owned by its user namespace, and the kernel locks mounts
-//!   that were copied so: nothing inside can take one away and see what is below it.
-//! - **Documents are trees with a place for each value, walked by the table of keys** ([`spec::keys`]), and not
-//!   structs derived by serde: a derived parser stops at the first mistake, and this one has to find all. The
-//!   same table gives suggestions and `wharf keys`.
-//! - **No file is written before all are checked.** A link is right or wrong by the other's file. What is found
-//!   lies with the container that says it: who is linked to is never refused for that, only both ends of a
-//!   circle, which systemd could only break by leaving one of them out.
-//! - **A link is `Wants=` and `After=`.** A restart of the database must not restart all that use it; its address
-//!   stays, so they may just connect again.
-//! - **A container has one number, leased, and it is its place in both pools of addresses** and in the name of
-//!   its interface. Address and name of what is linked to are known before it has ever run.
-//! - **What is in force in the network follows from the records of running containers**, and a start or a stop
-//!   changes elements of one table. So the table can be made anew at any time, from nothing but these records.
-//! - **A flushed firewall is noticed by systemd.** `wharf-network.socket` is a netlink socket in the group that
-//!   the kernel tells of changes to tables (`ListenNetlink=`, systemd.socket(5)); systemd polls it and starts
-//!   `wharf-network.service`, which looks and repairs. No process waits. A table with an owner
-//!   (`NFT_TABLE_F_OWNER`), its socket in systemd's fd store, would not be flushed at all, but only that socket
-//!   may change it, and systemd hands it to one service only; as `Sockets=` of every container it would have
-//!   `systemctl stop` warn each time that the socket can start the container again. The
-//!   service has that socket pass over what executors change (a filter, on the name of who made a change), so that
-//!   a start doesn't pay for it. The price is the time between a flush and the repair, in which nothing is let in
-//!   or kept out.
+//!   it is cloned. Its mount namespace is a copy then, owned by its user namespace, and the kernel locks
+//!   mounts that were copied so: nothing inside can take one away and see what is below it.
+//! - **Documents are trees with a place for each value, walked by the table of keys** ([`spec::keys`]), and
+//!   not structs derived by serde: a derived parser stops at the first mistake, and this one has to find all.
+//!   The same table gives suggestions and `wharf keys`.
+//! - **No file is written before all are checked.** A link is right or wrong by the other's file. What is
+//!   found lies with the container that says it: who is linked to is never refused for that, only both ends
+//!   of a circle, which systemd could only break by leaving one of them out.
+//! - **A link is `Wants=` and `After=`.** A restart of the database must not restart all that use it; its
+//!   address stays, so they may just connect again.
+//! - **A container has one number, leased, and it is its place in both pools of addresses** and in the name
+//!   of its interface. Address and name of what is linked to are known before it has ever run.
+//! - **What is in force in the network follows from the records of running containers**, and a start or a
+//!   stop changes elements of one table. So the table can be made anew at any time, from nothing but these
+//!   records.
+//! - **A flushed firewall is noticed by systemd.** `wharf-network.socket` is a netlink socket in the group
+//!   that the kernel tells of changes to tables (`ListenNetlink=`, systemd.socket(5)); systemd polls it and
+//!   starts `wharf-network.service`, which looks and repairs. No process waits. A table with an owner
+//!   (`NFT_TABLE_F_OWNER`), its socket in systemd's fd store, would not be flushed at all, but only that
+//!   socket may change it, and systemd hands it to one service only; as `Sockets=` of every container it
+//!   would have `systemctl stop` warn each time that the socket can start the container again. The service
+//!   has that socket pass over what executors change (a filter, on the name of who made a change), so that a
+//!   start doesn't pay for it. The price is the time between a flush and the repair, in which nothing is let
+//!   in or kept out.
 //! - **A reload is told by a datagram**, to the same unit: systemd's path units are blind while it reloads,
-//!   which is when generators run, and its sockets are not. Running containers' hosts files and links follow, when
-//!   systemd has answered a barrier (sd_notify_barrier(3)): before that the reload isn't over, and plans may be
-//!   missing.
-//! - **New name servers are told in two steps.** A path unit doesn't watch while what it has started runs, and an
-//!   editor changes a file more than once. So `wharf-network.path` starts a unit that does nothing, and only when
-//!   that has ended, and systemd watches again, another one tells the socket. What changes from then on is seen. It
-//!   watches all of /etc, since of a link systemd watches what it leads to, and misses a file moved over it.
+//!   which is when generators run, and its sockets are not. Running containers' hosts files and links follow,
+//!   when systemd has answered a barrier (sd_notify_barrier(3)): before that the reload isn't over, and plans
+//!   may be missing.
+//! - **New name servers are told in two steps.** A path unit doesn't watch while what it has started runs,
+//!   and an editor changes a file more than once. So `wharf-network.path` starts a unit that does nothing,
+//!   and only when that has ended, and systemd watches again, another one tells the socket. What changes from
+//!   then on is seen. It watches all of /etc, since of a link systemd watches what it leads to, and misses a
+//!   file moved over it.
 //! - **netlink without tokio.** rtnetlink is async, and the executor clones. Messages are those of
 //!   netlink-packet-route, over a blocking socket; the few of nf_tables are written by hand.
-//! - **A published port is tried before, and not held**: a process of the host that takes it later gets it and
-//!   hears nothing from outside. Holding it would take a descriptor for each in systemd's fd store.
-//! - **The last good plan is kept by the executor, after a start that worked**, and not by the generator, which
-//!   only knows what was well written.
+//! - **A published port is tried before, and not held**: a process of the host that takes it later gets it
+//!   and hears nothing from outside. Holding it would take a descriptor for each in systemd's fd store.
+//! - **The last good plan is kept by the executor, after a start that worked**, and not by the generator,
+//!   which only knows what was well written.
+//! - **An image's unit is oneshot, has no `RemainAfterExit=`, and names in a condition what the store has
+//!   when there is nothing to do.** So systemd itself looks at each start of a container, for the price of
+//!   one access(2), and an image that was removed is fetched again. It isn't ordered after
+//!   network-online.target, which would order every boot after it: the command asks systemd for that target
+//!   when it must fetch over the network, and waits. Containers want it and don't require it: what is in the
+//!   store runs, also when it can't be had anew.
+//! - **`TimeoutStartSec=` of an image's unit is how long it may go without a byte**: the command asks for
+//!   more with `EXTEND_TIMEOUT_USEC=`, which systemd takes from a oneshot with `NotifyAccess=` as from any
+//!   other type, where there is a timeout. So there is no limit to how large an image may be, and one to how
+//!   long a dead peer holds up.
+//! - **A pin in an image's file is written into its containers' plans**, and not only checked at the fetch: a
+//!   reference in the store is a file that any import may replace.
+//! - **A container's plan names its image's unit**; the unit of an image that only containers name is made
+//!   from what these plans say, last good ones too. No such name needs a table of its own.
 //! - **The image's stop signal is sent by `ExecStop=`** and isn't in the unit: the generator runs before /var
 //!   needs to be mounted and may not read the store. A signal in the file is `KillSignal=`.
 //! - **zbus and clap are in `wharf` only.** The generator is on the way of every boot, the executor of every
 //!   start. A test searches the built binaries.
-//! - **`wharf exec` turns into the executor, by way of a mount of that file alone that can't be written.** It is
-//!   small and has one thread, and stays on the host while its child enters the container; and in the container
-//!   of somebody who runs as the host's root, no unit's `ReadOnlyPaths=` stands before its file.
+//! - **`wharf exec` turns into the executor, by way of a mount of that file alone that can't be written.** It
+//!   is small and has one thread, and stays on the host while its child enters the container; and in the
+//!   container of somebody who runs as the host's root, no unit's `ReadOnlyPaths=` stands before its file.
 //! - **Without a terminal, what `wharf exec` runs has the caller's own standard streams**, and nothing is
 //!   relayed: a dump goes at full speed. The program is killed with `wharf exec`, by the kernel; what it has
 //!   made itself is the container's.
-//! - **The terminal of `wharf exec` is of the container's devpts, opened inside by the new process**, as the user
-//!   and below the root of the mount namespace: the first process may have changed its own root.
+//! - **The terminal of `wharf exec` is of the container's devpts, opened inside by the new process**, as the
+//!   user and below the root of the mount namespace: the first process may have changed its own root.
+//! - **The executor checks no signature; it asks `wharf` to.** The policy is in the plan, so that `any` and
+//!   `digest` cost nothing at a start. The code that reads keys is several times the executor's own, and
+//!   parses what others wrote.
 //! - **No tracing.** The executor's few lines go to standard error with priorities as sd-daemon(3) has them,
 //!   which is all that the journal needs.
 //! - **rustix for nearly all calls**, as it is typed and skips libc; nix for the user database only, which is
 //!   libc's (NSS), and libc's own numbers.
 //! - **`wharf plan` makes its plan anew from the files**, and doesn't print the one of the last reload: it is
 //!   asked before a reload, and on machines that have no systemd. It says where the two differ.
-//! - **`wharf graph` lays its pictures out itself**: on a server there is no graphviz, and its output differs from
-//!   version to version, where ours is the same bytes for the same files and can be kept in a repository.
+//! - **`wharf graph` lays its pictures out itself**: on a server there is no graphviz, and its output differs
+//!   from version to version, where ours is the same bytes for the same files and can be kept in a
+//!   repository.
 //! - **`wharf enable` doesn't trust what it wrote**: it asks the generator's own code what all files say
-//!   together, and the generator's links what systemd made of it. A later drop-in may have the last word, and a
-//!   reload may have failed the last time.
+//!   together, and the generator's links what systemd made of it. A later drop-in may have the last word, and
+//!   a reload may have failed the last time.
 
 pub mod bus;
 pub mod check;
@@ -167,11 +202,14 @@ pub mod lease;
 pub mod names;
 pub mod net;
 pub mod plan;
+pub mod registry;
 pub mod report;
 pub mod root;
 pub mod running;
+pub mod settings;
 pub mod spec;
 pub mod sys;
 pub mod tree;
+pub mod trust;
 pub mod unit;
 pub mod volume;

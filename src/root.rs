@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::check::{Container, RootSource};
 use crate::host::Paths;
-use crate::image::{Execution, ImageError, Store};
+use crate::image::{Execution, ImageError, Implied, Store, implied};
 use crate::plan::process::ImageProcess;
 
 /// A root, as far as it lies on disk.
@@ -14,10 +14,19 @@ use crate::plan::process::ImageProcess;
 pub struct Root {
     /// Layers, the lowest first; a folder is the only one of its own.
     pub layers: Vec<PathBuf>,
+    /// Folders of which overlayfs would show what no layer has said.
+    pub implied: Vec<Implied>,
     /// What the image says about its program; nothing for a folder.
     pub image: ImageProcess,
     /// The digest of the image's manifest; nothing for a folder.
     pub digest: Option<String>,
+}
+
+impl Root {
+    /// That of a folder, which says nothing about its program.
+    pub fn folder(folder: PathBuf) -> Self {
+        Self { layers: vec![folder], implied: Vec::new(), image: ImageProcess::default(), digest: None }
+    }
 }
 
 /// Why there is no root.
@@ -40,7 +49,11 @@ pub enum RootError {
 impl RootError {
     /// The way out, where the text doesn't say it.
     pub fn hint(&self) -> Option<&'static str> {
-        matches!(self, Self::Missing(_)).then_some("unpack a root file system there, or change `rootfs`")
+        match self {
+            Self::Missing(_) => Some("unpack a root file system there, or change `rootfs`"),
+            Self::Image(ImageError::Damaged { .. }) => Some("`wharf fsck --repair` puts right what can be"),
+            _ => None,
+        }
     }
 }
 
@@ -53,9 +66,7 @@ pub fn find(paths: &Paths, container: &Container) -> Result<Root, RootError> {
         RootSource::Folder(folder) => {
             let folder = paths.host(folder);
             match std::fs::metadata(&folder) {
-                Ok(found) if found.is_dir() => {
-                    Ok(Root { layers: vec![folder], image: ImageProcess::default(), digest: None })
-                }
+                Ok(found) if found.is_dir() => Ok(Root::folder(folder)),
                 Ok(_) => Err(RootError::NoFolder(folder)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RootError::Missing(folder)),
                 Err(error) => Err(RootError::Look(folder, error)),
@@ -64,6 +75,7 @@ pub fn find(paths: &Paths, container: &Container) -> Result<Root, RootError> {
         RootSource::Image(reference) => {
             let image = Store::new(paths.state()).resolve(reference)?;
             Ok(Root {
+                implied: implied(&image.layers)?,
                 layers: image.layers,
                 image: image_process(image.config.config),
                 digest: Some(image.digest),

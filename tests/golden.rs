@@ -7,6 +7,7 @@
 //!                                      and by `wharf plan`      -> tests/steps/examples/expected/NAME.txt
 //! examples/three-tiers/*.toml          the same                 -> tests/{accept,steps}/three-tiers/expected/…
 //!                                      and by `wharf graph`     -> examples/three-tiers.svg
+//! tests/accept/images/…                and by `wharf plan`      -> tests/steps/images/expected/NAME.txt
 //! tests/steps/CASE/{etc,run,usr}/…     the host's files     -> tests/steps/CASE/expected/NAME.txt
 //! tests/graph/CASE/{etc,run,usr}/…     the host's files     -> tests/graph/CASE/expected/graph.{txt,dot,svg,json}
 //! ```
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let mut trials = vec![
         Trial::test("neighbours", neighbours),
         Trial::test("no arguments", no_arguments),
+        Trial::test("broken settings", broken_settings),
         Trial::test("check a file", check_file),
         Trial::test("last good plan", move || last_good(verify)),
     ];
@@ -85,6 +87,12 @@ fn main() -> ExitCode {
         copy_root(&case, root.path());
         fs::create_dir_all(root.path().join("srv/blue"))?;
         steps(root.path(), &case.join("expected"), &["web@", "web@blue", "web@green", "folder"])
+    }));
+    trials.push(Trial::test("steps/images", || {
+        let root = tempfile::tempdir()?;
+        // The same files as where units are compared.
+        copy_root(&here("tests/accept/images"), root.path());
+        steps(root.path(), &here("tests/steps/images/expected"), &["db", "web@blue"])
     }));
     trials.push(Trial::test("steps/networks", || {
         let root = tempfile::tempdir()?;
@@ -318,16 +326,22 @@ fn compare(expected: &Path, made: &BTreeMap<String, String>) -> Result<(), Faile
     if differences.is_empty() { Ok(()) } else { Err(differences.into()) }
 }
 
-/// The consumer's word on the units. The executor isn't installed where tests run, so another program stands
-/// in its place.
+/// The consumer's word on the units. Wharf isn't installed where tests run, so another program stands in its
+/// place.
 fn ask_systemd(made: &BTreeMap<String, String>) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let mut units = Vec::new();
     for (name, text) in made {
         if name.ends_with(".service") && !name.contains('/') {
-            let path = folder.path().join(name);
-            fs::write(&path, text.replace("/usr/libexec/wharf/wharf-executor", "/bin/true"))?;
-            units.push(path);
+            // What follows a colon in an argument is the name that it is to load a file by.
+            let (file, alias) = match name.contains(':') {
+                true => (format!("{}-image.service", units.len()), format!(":{name}")),
+                false => (name.clone(), String::new()),
+            };
+            let path = folder.path().join(file);
+            let text = text.replace("/usr/libexec/wharf/wharf-executor", "/bin/true");
+            fs::write(&path, text.replace("/usr/bin/wharf ", "/bin/true "))?;
+            units.push(format!("{}{alias}", path.display()));
         }
     }
     if units.is_empty() {
@@ -340,7 +354,8 @@ fn ask_systemd(made: &BTreeMap<String, String>) -> Result<(), Failed> {
     let ours: Vec<&str> = said
         .lines()
         .filter(|line| {
-            line.contains("-container")
+            // The last is said where it can't take in its arguments, and then it looks at none.
+            ["-container", "-image.service", "Couldn't process"].iter().any(|ours| line.contains(ours))
                 && !line.contains("RestartSteps")
                 && !line.contains("RestartMaxDelaySec")
         })
@@ -411,6 +426,27 @@ fn neighbours() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A broken wharf.toml costs no container its unit, nor one that has an alias its image's.
+fn broken_settings() -> Result<(), Failed> {
+    let root = tempfile::tempdir()?;
+    let at = |path: &str| root.path().join("etc/wharf").join(path);
+    fs::create_dir_all(at("containers"))?;
+    fs::write(at("containers/x.toml"), "image = \"nginx:1.26\"\nnetwork = \"none\"\n")?;
+    let aliases = "[aliases]\nnginx = \"docker.io/library/nginx\"\n";
+    fs::write(at("wharf.toml"), aliases)?;
+    let good = tempfile::tempdir()?;
+    generate(root.path(), good.path())?;
+    fs::write(at("wharf.toml"), format!("{aliases}[unpack]\nratio = 0\n[trsut]\n"))?;
+    let bad = tempfile::tempdir()?;
+    generate(root.path(), bad.path())?;
+    if tree(good.path()) != tree(bad.path()) || !good.path().join("nginx:1.26-image.service").exists() {
+        return Err(format!("{:?}\n{:?}", tree(good.path()), tree(bad.path())).into());
+    }
+    let report = fs::read_to_string(root.path().join("run/wharf/findings.json"))?;
+    let report: serde_json::Value = serde_json::from_str(&report)?;
+    if report["errors"] == 2 { Ok(()) } else { Err(format!("{report}").into()) }
+}
+
 fn no_arguments() -> Result<(), Failed> {
     let output = Command::new(env!("CARGO_BIN_EXE_wharf-generator")).output()?;
     if output.status.code() == Some(2) { Ok(()) } else { Err(format!("{output:?}").into()) }
@@ -421,13 +457,13 @@ fn last_good(verify: bool) -> Result<(), Failed> {
     let root = tempfile::tempdir()?;
     let file = root.path().join("etc/wharf/containers/x.toml");
     fs::create_dir_all(file.parent().unwrap())?;
-    fs::write(&file, "image = \"x\"\nnetwork = \"none\"\ndescription = \"A page\"\n")?;
+    fs::write(&file, "image = \"a.example/x\"\nnetwork = \"none\"\ndescription = \"A page\"\n")?;
     let first = tempfile::tempdir()?;
     generate(root.path(), first.path())?;
     let kept = root.path().join("run/wharf/last-good");
     fs::create_dir_all(&kept)?;
     fs::copy(first.path().join("wharf/x.json"), kept.join("x.json"))?;
-    fs::write(&file, "image = \"x\"\nnetwork = \"none\"\nmemroy = 1\n")?;
+    fs::write(&file, "image = \"a.example/x\"\nnetwork = \"none\"\nmemroy = 1\n")?;
     let second = tempfile::tempdir()?;
     generate(root.path(), second.path())?;
     let (before, after) = (tree(first.path()), tree(second.path()));
@@ -448,6 +484,11 @@ fn last_good(verify: bool) -> Result<(), Failed> {
         ),
         (report["findings"][0]["line"] == 3, "findings.json has the line"),
         (code == 1 && said.contains("x runs its last good plan"), "wharf check says so"),
+        (
+            after.get("a.example-x:latest-image.service") == before.get("a.example-x:latest-image.service")
+                && after.contains_key("wharf/images/a.example-x:latest.json"),
+            "its image can still be fetched",
+        ),
         (after.contains_key("multi-user.target.wants/x-container.service"), "boot starts it"),
     ] {
         if !holds {

@@ -48,7 +48,14 @@ need_machines() {
 
 # Other people's image tools, whose results the store's tests compare with.
 need_image_tools() {
-    need skopeo skopeo umoci umoci buildah buildah zstd zstd xz xz-utils
+    need skopeo skopeo umoci umoci buildah buildah podman podman zstd zstd xz xz-utils
+    need gpg gpg gpg-agent gpg-agent gpgconf gpgconf
+    need docker-registry docker-registry openssl openssl
+}
+
+# A disk that forgets, and what it is formatted with.
+need_cut_tools() {
+    need nbdkit nbdkit nbdfuse libnbd-bin mkfs.ext4 e2fsprogs mkfs.xfs xfsprogs mkfs.btrfs btrfs-progs
 }
 
 # Namespaces with a network of their own.

@@ -1,6 +1,8 @@
 //! From a document to a checked model: gathers every finding; one rule, one function.
 
 mod across;
+mod host;
+mod image;
 mod life;
 mod limits;
 mod model;
@@ -14,15 +16,18 @@ mod systemd;
 mod template;
 
 pub use across::{All, Found, across};
+pub use host::{CheckedSettings, settings};
+pub use image::{CheckedImage, DeclaredImage, ForAll, From, Pull, Supplies, image, images};
 pub use model::{
     Bind, Container, EnvironmentFile, Limits, Mount, MountKind, Network, Restart, RootMode, RootSource, Stop,
-    SystemdSections, Tmpfs, UserName, Volume,
+    Supply, SystemdSections, Tmpfs, UserName, Volume,
 };
 pub use process::UserNameError;
 
 use std::path::PathBuf;
 
 use crate::report::{self, Finding, Place};
+use crate::spec::keys;
 use crate::spec::{ContainerName, Data, Document, Entries, Entry, Link, Publish, Value};
 
 /// What became of a container's files.
@@ -55,10 +60,9 @@ pub struct Connections {
 /// shouldn't hide the rest.
 pub fn check(name: &ContainerName, document: &Document, syntax: Vec<Finding>) -> Checked {
     let broken = report::has_errors(&syntax);
-    let mistakes = syntax.len();
-    let no_toml: Vec<_> = syntax.iter().filter_map(|finding| line(&finding.place)).collect();
+    let reading = Reading::new(&syntax);
     let mut rules = Rules { name, document, findings: syntax };
-    shape::check(&mut rules);
+    shape::check(&mut rules, &keys::CONTAINER);
     template::percent_signs(&mut rules);
     network::later(&mut rules);
     let autostart = life::autostart(&mut rules);
@@ -70,11 +74,9 @@ pub fn check(name: &ContainerName, document: &Document, syntax: Vec<Finding>) ->
         container = container.map(|container| container.instance(instance));
         connections = connections.instance(name, instance);
     }
-    connections.links.retain(|(_, place)| line(place).is_none_or(|line| !no_toml.contains(&line)));
+    connections.links.retain(|(_, place)| !reading.failed_at(place));
     network::low_ports(&mut rules);
-    let mut findings = after_syntax(rules.findings, mistakes, &no_toml);
-    report::sort(&mut findings);
-    findings.dedup();
+    let findings = reading.findings(rules.findings);
     let container = container.filter(|_| !report::has_errors(&findings));
     Checked { container, findings, autostart, connections }
 }
@@ -87,16 +89,31 @@ fn line(place: &Place) -> Option<Line> {
     Some((place.source.path.clone(), place.source.position(span.start).0))
 }
 
-/// Leaves out what the rules said about a line that isn't TOML: its value is a guess of the parser's.
-fn after_syntax(mut findings: Vec<Finding>, mistakes: usize, no_toml: &[Line]) -> Vec<Finding> {
-    let ruled = findings.split_off(mistakes);
-    if findings.is_empty() {
-        return ruled;
+/// What was wrong before any rule was asked.
+struct Reading {
+    mistakes: usize,
+    no_toml: Vec<Line>,
+}
+
+impl Reading {
+    fn new(syntax: &[Finding]) -> Self {
+        let no_toml = syntax.iter().filter_map(|finding| line(&finding.place)).collect();
+        Self { mistakes: syntax.len(), no_toml }
     }
-    let kept =
-        ruled.into_iter().filter(|finding| line(&finding.place).is_none_or(|line| !no_toml.contains(&line)));
-    findings.extend(kept);
-    findings
+
+    /// Whether a place is on a line that isn't TOML: its value is a guess of the parser's.
+    fn failed_at(&self, place: &Place) -> bool {
+        !self.no_toml.is_empty() && line(place).is_some_and(|line| self.no_toml.contains(&line))
+    }
+
+    /// All findings in order, without what the rules said about a line that isn't TOML.
+    fn findings(&self, mut findings: Vec<Finding>) -> Vec<Finding> {
+        let ruled = findings.split_off(self.mistakes);
+        findings.extend(ruled.into_iter().filter(|finding| !self.failed_at(&finding.place)));
+        report::sort(&mut findings);
+        findings.dedup();
+        findings
+    }
 }
 
 /// Every rule is asked, so that every finding is found, before the first `?`.
@@ -149,6 +166,7 @@ fn container(
         stop,
         restart,
         autostart,
+        supply: None,
         systemd,
     })
 }
@@ -156,13 +174,13 @@ fn container(
 /// What a rule looks at, and where it puts its findings.
 ///
 /// The accessors give nothing for a value of the wrong type: [`shape`] has said so already.
-struct Rules<'d> {
-    name: &'d ContainerName,
+struct Rules<'d, N = ContainerName> {
+    name: &'d N,
     document: &'d Document,
     findings: Vec<Finding>,
 }
 
-impl<'d> Rules<'d> {
+impl<'d, N> Rules<'d, N> {
     fn get(&self, path: &str) -> Option<&'d Entry> {
         self.document.get(path.split('.'))
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::Policy;
 use crate::spec::{ContainerName, Link, Publish, Reference, Signal};
 
 /// A declared container.
@@ -62,6 +63,9 @@ pub struct Container {
     pub restart: Restart,
     /// `autostart`: whether boot starts it.
     pub autostart: bool,
+    /// What the files of images say about `source`. It is filled in when all files are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supply: Option<Supply>,
     /// `[systemd.*]`.
     pub systemd: SystemdSections,
 }
@@ -74,6 +78,18 @@ pub enum RootSource {
     Image(Reference),
     /// A folder of the host (`rootfs`), absolute and without `..`.
     Folder(PathBuf),
+}
+
+/// What is known about where a container's image comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Supply {
+    /// The unit that fetches it, `nginx-image.service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// `trust` of the image's file, which goes before `[trust]` of `wharf.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Policy>,
 }
 
 /// What becomes of writes to the root.

@@ -13,7 +13,7 @@ const IDS: u32 = 65_536;
 pub(super) const HOSTNAME_MAX: usize = 64;
 
 /// `description`: one line.
-pub fn description(rules: &mut Rules<'_>) -> Option<String> {
+pub fn description<N>(rules: &mut Rules<'_, N>) -> Option<String> {
     let (text, place) = rules.text("description")?;
     if text.chars().any(char::is_control) {
         rules.error(

@@ -4,77 +4,64 @@ use std::borrow::Cow;
 
 use super::Rules;
 use crate::report::Finding;
-use crate::spec::keys::{self, Kind, Status};
+use crate::spec::keys::{Key, Kind, Status, Vocabulary};
 use crate::spec::{Data, Entries, Entry, Value, nearest};
 
-/// Words of other files, and the keys that do here what they do there.
-const HABITS: &[(&str, &str)] = &[
-    ("bind", "mounts"),
-    ("cap-add", "user-namespace"),
-    ("cmd", "command"),
-    ("depends-on", "links"),
-    ("env", "environment"),
-    ("env-file", "environment-files"),
-    ("environment-file", "environment-files"),
-    ("exec", "command"),
-    ("healthcheck", "health"),
-    ("network-mode", "network"),
-    ("ports", "publish"),
-    ("service", "systemd"),
-    ("volume", "mounts"),
-    ("volumes", "mounts"),
-    ("workdir", "working-directory"),
-];
-
 /// Looks at everything in the document.
-pub fn check(rules: &mut Rules<'_>) {
-    let document = rules.document;
-    let mut findings = Vec::new();
-    table("", "", &document.entries, &mut findings);
-    rules.findings.append(&mut findings);
+pub fn check<N>(rules: &mut Rules<'_, N>, vocabulary: &Vocabulary) {
+    let mut walk = Walk { vocabulary, findings: Vec::new() };
+    walk.table("", "", &rules.document.entries);
+    rules.findings.append(&mut walk.findings);
 }
 
-/// One table: `path` as in the table of keys, `shown` as the administrator wrote it.
-fn table(path: &str, shown: &str, entries: &Entries, findings: &mut Vec<Finding>) {
-    for (name, entry) in entries {
-        let below = |table: &str| match table {
-            "" => Cow::Borrowed(name.as_str()),
-            table => Cow::Owned(format!("{table}.{name}")),
-        };
-        let (path, inner) = (below(path), below(shown));
-        // A key of one's own never stands for the table's `*`, nor a quoted one for a path.
-        match keys::find(&path).filter(|_| !name.contains(['*', '.'])) {
-            Some(key) => value(key, &inner, entry, findings),
-            None => findings.push(unknown(&path, shown, name, entry)),
-        }
-    }
+struct Walk<'v> {
+    vocabulary: &'v Vocabulary,
+    findings: Vec<Finding>,
 }
 
-fn value(key: &keys::Key, shown: &str, entry: &Entry, findings: &mut Vec<Finding>) {
-    if !fits(key.kind, &entry.value) {
-        findings.push(wrong_type(key, shown, &entry.value));
-        return;
-    }
-    let Data::Table(entries) = &entry.value.data else { return };
-    match key.kind {
-        Kind::Table => table(key.path, shown, entries, findings),
-        Kind::Tables => {
-            for (name, entry) in entries {
-                match &entry.value.data {
-                    Data::Table(inner) => {
-                        table(&format!("{}.*", key.path), &format!("{shown}.\"{name}\""), inner, findings);
-                    }
-                    other => findings.push(
-                        Finding::error(
-                            entry.value.place.clone(),
-                            format!("`{name}` of [{shown}] must be a table, and is {}", other.kind()),
-                        )
-                        .hint(format!("for example: {}", key.example)),
-                    ),
-                }
+impl Walk<'_> {
+    /// One table: `path` as in the table of keys, `shown` as the administrator wrote it.
+    fn table(&mut self, path: &str, shown: &str, entries: &Entries) {
+        for (name, entry) in entries {
+            let below = |table: &str| match table {
+                "" => Cow::Borrowed(name.as_str()),
+                table => Cow::Owned(format!("{table}.{name}")),
+            };
+            let inner = below(shown);
+            // A key of one's own never stands for the table's `*`, nor a quoted one for a path.
+            match self.vocabulary.find(&below(path)).filter(|_| !name.contains(['*', '.'])) {
+                Some(key) => self.value(key, &inner, entry),
+                None => self.findings.push(unknown(self.vocabulary, path, shown, name, entry)),
             }
         }
-        _ => {}
+    }
+
+    fn value(&mut self, key: &Key, shown: &str, entry: &Entry) {
+        if !fits(key.kind, &entry.value) {
+            self.findings.push(wrong_type(key, shown, &entry.value));
+            return;
+        }
+        let Data::Table(entries) = &entry.value.data else { return };
+        match key.kind {
+            Kind::Table => self.table(key.path, shown, entries),
+            Kind::Tables => {
+                for (name, entry) in entries {
+                    match &entry.value.data {
+                        Data::Table(inner) => {
+                            self.table(&format!("{}.*", key.path), &format!("{shown}.\"{name}\""), inner);
+                        }
+                        other => self.findings.push(
+                            Finding::error(
+                                entry.value.place.clone(),
+                                format!("`{name}` of [{shown}] must be a table, and is {}", other.kind()),
+                            )
+                            .hint(format!("for example: {}", key.example)),
+                        ),
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -99,7 +86,7 @@ fn fits(kind: Kind, value: &Value) -> bool {
     }
 }
 
-fn wrong_type(key: &keys::Key, shown: &str, value: &Value) -> Finding {
+fn wrong_type(key: &Key, shown: &str, value: &Value) -> Finding {
     let example = format!("for example: {}", key.example);
     let is = |value: &Value, shown: &str, expected: &str, hint: String| {
         Finding::error(
@@ -163,30 +150,42 @@ fn wrong_type(key: &keys::Key, shown: &str, value: &Value) -> Finding {
     }
 }
 
-fn unknown(path: &str, table: &str, name: &str, entry: &Entry) -> Finding {
-    let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
-    // Under a table of keys that the administrator chose, the parent's own path has a `*`.
-    let parent = if parent.starts_with("mounts.") { "mounts.*" } else { parent };
+/// `parent` as in the table of keys, `table` as the administrator wrote it.
+fn unknown(vocabulary: &Vocabulary, parent: &str, table: &str, name: &str, entry: &Entry) -> Finding {
+    let path = if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
     let message = match table {
-        "" => format!("`{name}` is not a key of a container"),
+        "" => format!("`{name}` is not a key of {}", vocabulary.of),
         table => format!("`{name}` is not a key of [{table}]"),
     };
     let finding = Finding::error(entry.key.clone(), message);
-    if name.contains('.') && keys::find(path).is_some() {
+    if name.contains('.') && vocabulary.find(&path).is_some() {
         return finding.hint(format!("write {name} without quotes"));
     }
-    let names: Vec<&str> = keys::below(parent).map(|(name, _)| name).collect();
+    let names: Vec<&str> = vocabulary.below(parent).map(|(name, _)| name).collect();
     if let Some(word) = nearest(name, names.iter().copied()) {
         return finding.hint(format!("did you mean `{word}`?"));
     }
+    // `[registries.registry.example]` is three tables.
+    if parent.ends_with(".*") && matches!(entry.value.data, Data::Table(_)) {
+        let whole = format!("{table}.{name}").replace('"', "");
+        let (start, rest) = whole.split_at(parent.len() - 1);
+        return finding.hint(format!("a name with a dot in it is written in quotes: [{start}\"{rest}\"]"));
+    }
+    // A name of one's own, one table too high.
+    let tables = vocabulary.below(parent).find(|(_, key)| key.kind == Kind::Tables);
+    if let Some((_, key)) = tables.filter(|_| name.contains(['.', '/', ':']))
+        && matches!(entry.value.data, Data::Table(_))
+    {
+        return finding.hint(format!("did you mean [{}.\"{name}\"]?", key.path));
+    }
     if parent.is_empty() {
         let plain = name.to_lowercase().replace('_', "-");
-        if let Some((_, key)) = HABITS.iter().find(|(habit, _)| *habit == plain) {
+        if let Some((_, key)) = vocabulary.habits.iter().find(|(habit, _)| *habit == plain) {
             return finding.hint(format!("did you mean `{key}`?"));
         }
     }
     // The right key in the wrong table is a common slip: TOML tables reach to the next header.
-    let elsewhere = keys::KEYS.iter().find(|key| {
+    let elsewhere = vocabulary.keys.iter().find(|key| {
         !key.path.contains('*')
             && key.status == Status::Ready
             && key.path.rsplit('.').next() == Some(name)

@@ -75,19 +75,46 @@ const REFUSED: &[(&str, &str)] = &[
 /// The same for `[systemd.Unit]`.
 const REFUSED_UNIT: &[(&str, &str)] = &[
     ("Description", "write `description`"),
-    ("SourcePath", "it names the container's file, so that systemd notices edits"),
+    ("SourcePath", "it names the file, so that systemd notices edits"),
     ("JoinsNamespaceOf", "the container has namespaces of its own"),
+];
+
+/// The same for the `[systemd.Service]` of an image.
+const REFUSED_IMAGE: &[(&str, &str)] = &[
+    ("Type", "the image is there when the command has ended, which is `oneshot`"),
+    ("ExecStart", "where the image comes from is `from`; ExecStartPre= and ExecStartPost= are allowed"),
+    ("NotifyAccess", "Wharf tells systemd how far it is"),
+    ("RemainAfterExit", "each start of a container asks anew whether the image is there"),
+    ("BusName", "it has none"),
+    ("PIDFile", "systemd knows the process already"),
+    ("User", "only root can write to the store"),
+    ("Group", "only root can write to the store"),
+    ("DynamicUser", "only root can write to the store"),
+    ("Root*", "the store is the host's"),
 ];
 
 /// Both sections.
 pub fn sections(rules: &mut Rules<'_>) -> SystemdSections {
     SystemdSections {
-        unit: section(rules, "Unit", REFUSED_UNIT),
-        service: section(rules, "Service", REFUSED),
+        unit: section(rules, "Unit", REFUSED_UNIT, "a container"),
+        service: section(rules, "Service", REFUSED, "a container"),
     }
 }
 
-fn section(rules: &mut Rules<'_>, section: &str, refused: &[(&str, &str)]) -> Vec<(String, String)> {
+/// Both sections of an image.
+pub fn sections_of_image<N>(rules: &mut Rules<'_, N>) -> SystemdSections {
+    SystemdSections {
+        unit: section(rules, "Unit", &REFUSED_UNIT[..2], "an image"),
+        service: section(rules, "Service", REFUSED_IMAGE, "an image"),
+    }
+}
+
+fn section<N>(
+    rules: &mut Rules<'_, N>,
+    section: &str,
+    refused: &[(&str, &str)],
+    of: &str,
+) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     for (name, entry) in rules.table(&format!("systemd.{section}")).into_iter().flatten() {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -100,7 +127,7 @@ fn section(rules: &mut Rules<'_>, section: &str, refused: &[(&str, &str)]) -> Ve
             continue;
         }
         if let Some((_, instead)) = refused.iter().find(|(pattern, _)| matches(pattern, name)) {
-            rules.error(&entry.key, format!("{name}= can't be set for a container"), *instead);
+            rules.error(&entry.key, format!("{name}= can't be set for {of}"), *instead);
             continue;
         }
         let values = match &entry.value.data {
@@ -124,7 +151,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn setting(rules: &mut Rules<'_>, name: &str, value: &Value) -> Option<String> {
+fn setting<N>(rules: &mut Rules<'_, N>, name: &str, value: &Value) -> Option<String> {
     let text = match &value.data {
         Data::Text(text) => text.trim().to_owned(),
         Data::Integer(number) => number.to_string(),

@@ -122,6 +122,7 @@ impl Container {
             stop,
             restart,
             autostart,
+            supply,
             systemd,
         } = self;
         let text = |text: &String| fill(text, instance);
@@ -171,6 +172,7 @@ impl Container {
             stop: stop.clone(),
             restart: *restart,
             autostart: *autostart,
+            supply: supply.clone(),
             systemd: systemd.clone(),
         }
     }

@@ -171,7 +171,7 @@ fn environment_values_stay_out_of_findings() {
 }
 
 /// A value of any shape, in TOML.
-fn value() -> impl Strategy<Value = String> {
+pub(super) fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         "[^\\p{Cc}\"\\\\]{0,12}".prop_map(|text| format!("\"{text}\"")),
         any::<i64>().prop_map(|number| number.to_string()),
@@ -243,5 +243,31 @@ proptest! {
         let checked = checked(name, &text);
         prop_assert_eq!(checked.container.is_none(), !errors(&checked).is_empty());
         report::render(&checked.findings, report::Style::Plain);
+    }
+
+    #[test]
+    fn keys_of_images_with_arbitrary_values(
+        lines in prop::collection::vec((prop::sample::select(keys::IMAGE.keys), value()), 0..6),
+    ) {
+        let text: String = lines.iter().map(|(key, value)| format!("{} = {value}\n", key.path)).collect();
+        let (document, findings) = Document::parse(&Source::new("x.toml", text));
+        let name = crate::spec::ImageName::of_file("x").expect("a name");
+        let mut checked = image(&name, &document, findings);
+        images(&mut [&mut checked], &[&name], &crate::settings::Settings::default(), ForAll::default());
+        prop_assert_eq!(checked.image.is_none(), report::has_errors(&checked.findings));
+        report::render(&checked.findings, report::Style::Plain);
+    }
+
+    #[test]
+    fn keys_of_the_host_with_arbitrary_values(
+        lines in prop::collection::vec((prop::sample::select(keys::HOST.keys), value()), 0..6),
+        name in "[a-z./:A-Z]{0,8}",
+    ) {
+        let text: String = lines
+            .iter()
+            .map(|(key, value)| format!("{} = {value}\n", key.path.replace('*', &format!("{name:?}"))))
+            .collect();
+        let (document, findings) = Document::parse(&Source::new("wharf.toml", text));
+        report::render(&settings(&document, findings).findings, report::Style::Plain);
     }
 }

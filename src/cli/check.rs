@@ -1,4 +1,4 @@
-//! `wharf check`: what is wrong with container files, without touching anything.
+//! `wharf check`: what is wrong with files, without touching anything.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +14,7 @@ use crate::generate;
 use crate::host::Paths;
 use crate::plan;
 use crate::report::{self, Finding, Level, Place, Source, Style};
+use crate::settings::Settings;
 use crate::spec::ContainerName;
 
 const AFTER_HELP: &str = "\
@@ -21,6 +22,7 @@ Examples:
   wharf check                        everything in /etc/wharf, /run/wharf and /usr/lib/wharf
   wharf check nginx                  one container, with its drop-ins
   wharf check ./nginx.toml           one file, anywhere, with the drop-ins beside it
+  wharf check /etc/wharf/wharf.toml  the host's settings
   wharf check --json | jq .errors    for programs
   wharf check --root build/rootfs    the tree of an image in the making
 
@@ -32,9 +34,9 @@ JSON: one object with the keys
 
 Exit status: 0 without errors (there may be warnings and notes), 1 with errors, 2 for wrong usage.";
 
-/// Check container files and explain every mistake in them
+/// Check the files of containers and images, and wharf.toml, and explain every mistake in them
 ///
-/// It looks at the files as they are now, and changes nothing.
+/// It looks at the files as they are now, and changes nothing. A file in a folder called `images` is an image's.
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct CheckArgs {
@@ -46,10 +48,10 @@ pub struct CheckArgs {
     json: bool,
 }
 
-/// A file that can't be a container's.
+/// A file that can't be what its folder says.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", .file.display())]
-struct NoContainerFile {
+struct NoFile {
     file: PathBuf,
     why: String,
 }
@@ -57,19 +59,44 @@ struct NoContainerFile {
 /// Runs the command.
 pub fn run(args: &CheckArgs, paths: &Paths) -> Result<Exit, Failure> {
     let CheckArgs { targets, json } = args;
-    let (mut findings, containers) =
-        if targets.is_empty() { everything(paths)? } else { some(paths, targets)? };
+    let (mut findings, checked) = if targets.is_empty() { everything(paths)? } else { some(paths, targets)? };
     report::sort(&mut findings);
     findings.dedup();
     let style = if coloured(&io::stdout()) { Style::Coloured } else { Style::Plain };
-    let text = if *json { report::json(&findings) } else { people(&findings, containers, style) };
+    let text = if *json { report::json(&findings) } else { people(&findings, &checked, style) };
     let exit = if report::has_errors(&findings) { Exit::Failed } else { Exit::Done };
     // Whoever closed the pipe has read enough, and wants to know all the same.
     print(&text).map_err(|failure| failure.unread(exit))?;
     Ok(exit)
 }
 
-fn people(findings: &[Finding], containers: usize, style: Style) -> String {
+/// How many of which were checked.
+#[derive(Default)]
+struct Counted {
+    containers: usize,
+    images: usize,
+    settings: bool,
+}
+
+impl std::fmt::Display for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = |count: usize, one: &str| match count {
+            1 => format!("1 {one}"),
+            more => format!("{more} {one}s"),
+        };
+        let nothing_else = self.images == 0 && !self.settings;
+        let containers = (self.containers > 0 || nothing_else).then(|| count(self.containers, "container"));
+        let images = (self.images > 0).then(|| count(self.images, "image"));
+        let settings = self.settings.then(|| "wharf.toml".to_owned());
+        let parts: Vec<String> = [containers, images, settings].into_iter().flatten().collect();
+        match parts.as_slice() {
+            [first @ .., last] if !first.is_empty() => write!(f, "{} and {last}", first.join(", ")),
+            parts => f.write_str(&parts.concat()),
+        }
+    }
+}
+
+fn people(findings: &[Finding], checked: &Counted, style: Style) -> String {
     let count = |level, one: &str| match findings.iter().filter(|finding| finding.level == level).count() {
         0 => None,
         1 => Some(format!("1 {one}")),
@@ -83,12 +110,8 @@ fn people(findings: &[Finding], containers: usize, style: Style) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
-    let containers = match containers {
-        1 => "1 container".to_owned(),
-        more => format!("{more} containers"),
-    };
     let summary = if counts.is_empty() { "nothing to say".to_owned() } else { counts.join(", ") };
-    text.push_str(&format!("{containers} checked: {summary}\n"));
+    text.push_str(&format!("{checked} checked: {summary}\n"));
     text
 }
 
@@ -107,20 +130,84 @@ pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) 
     findings
 }
 
-fn everything(paths: &Paths) -> Result<(Vec<Finding>, usize), DeclaredError> {
+fn everything(paths: &Paths) -> Result<(Vec<Finding>, Counted), DeclaredError> {
     let declared = Declared::list(paths)?;
     let listing = declared.listing();
     let mut findings = listing.findings.clone();
-    let all = generate::check_all(paths, listing);
-    let containers = all.len();
+    let generate::Everything { containers: all, images, listing_of_images, supplies: _, settings } =
+        generate::check_everything(paths, listing);
+    let checked = Counted {
+        containers: all.len(),
+        images: images.len(),
+        settings: settings.settings != Settings::default() || !settings.findings.is_empty(),
+    };
     let there: BTreeSet<ContainerName> = all.iter().map(|(files, _)| files.name.clone()).collect();
     for (files, checked) in all {
         findings.extend(findings_of(paths, &files, checked));
     }
     for (name, found) in listing.containers.iter().filter(|(name, _)| !there.contains(*name)) {
-        findings.push(masked(name, &paths.shown(&found.main)));
+        findings.push(masked(&format!("container {name}"), &paths.shown(&found.main)));
     }
-    Ok((findings, containers))
+    findings.extend(images.into_iter().flat_map(|(_, checked)| checked.findings));
+    findings.extend(listing_of_images.findings);
+    for (name, main) in listing_of_images.masked {
+        findings.push(masked(&format!("image {name}"), &main));
+    }
+    findings.extend(settings.findings);
+    Ok((findings, checked))
+}
+
+/// A file that is no container's, by its name or its folder's.
+enum Other {
+    Settings,
+    Image,
+}
+
+fn other(file: &Path) -> Option<Other> {
+    let named = |path: Option<&Path>, name: &str| path.is_some_and(|path| path.ends_with(name));
+    if named(Some(file), "wharf.toml") {
+        Some(Other::Settings)
+    } else if named(std::path::absolute(file).ok().as_deref().and_then(Path::parent), "images") {
+        Some(Other::Image)
+    } else {
+        None
+    }
+}
+
+/// Whether a file lies in a folder of the search path, or in `below` of one.
+fn is_on_search_path(paths: &Paths, file: &Path, below: &str) -> bool {
+    let folder = std::path::absolute(file).ok();
+    let is = |search: &PathBuf| std::path::absolute(search.join(below)).ok();
+    folder.is_some_and(|file| paths.search().iter().filter_map(is).any(|path| Some(&*path) == file.parent()))
+}
+
+/// What is wrong with a file that is no container's: on the search path with all that goes with it there.
+fn other_findings(paths: &Paths, file: &Path, other: &Other) -> Result<Vec<Finding>, Failure> {
+    let wrong = |why| Failure::usage(NoFile { file: file.to_owned(), why });
+    match other {
+        Other::Settings => {
+            let there = file.exists() || file.with_extension("toml.d").exists();
+            let files = if there && is_on_search_path(paths, file, "") {
+                generate::settings(paths)
+            } else {
+                generate::loose(file, |_| Ok(())).map_err(wrong)?
+            };
+            Ok(plan::check_settings(&files).findings)
+        }
+        Other::Image => {
+            let files = generate::loose(file, generate::image_name).map_err(wrong)?;
+            if file.exists() && is_on_search_path(paths, file, "images") {
+                let listing = generate::list(paths);
+                let generate::Everything { images, listing_of_images, .. } =
+                    generate::check_everything(paths, &listing);
+                let masked = listing_of_images.masked.into_iter().filter(|(name, _)| *name == files.name);
+                let masked = masked.map(|(name, main)| self::masked(&format!("image {name}"), &main));
+                let own = images.into_iter().filter(|(other, _)| other.name == files.name);
+                return Ok(own.flat_map(|(_, checked)| checked.findings).chain(masked).collect());
+            }
+            Ok(plan::check_image(&files).findings)
+        }
+    }
 }
 
 /// A file somewhere: what it is to have for neighbours, nobody knows.
@@ -129,23 +216,34 @@ fn alone(files: plan::Files) -> (plan::Files, Checked) {
     (files, checked)
 }
 
-fn masked(name: &ContainerName, main: &Path) -> Finding {
+fn masked(what: &str, main: &Path) -> Finding {
     let place = Place::file(&Source::new(main, ""));
-    Finding::note(place, format!("this file is empty, so there is no container {name}"))
+    Finding::note(place, format!("this file is empty, so there is no {what}"))
         .hint("an empty file masks those of the same name further down the search path")
 }
 
-fn some(paths: &Paths, targets: &[OsString]) -> Result<(Vec<Finding>, usize), Failure> {
+fn some(paths: &Paths, targets: &[OsString]) -> Result<(Vec<Finding>, Counted), Failure> {
     let mut declared = None;
     let mut findings = Vec::new();
+    let mut counted = Counted::default();
     for target in targets {
         let file = Path::new(target);
         let named = name(target);
+        let own = main_file(file);
+        if let Some(other) = other(&own).filter(|_| named.is_none()) {
+            match other {
+                Other::Settings => counted.settings = true,
+                Other::Image => counted.images += 1,
+            }
+            findings.extend(other_findings(paths, &own, &other)?);
+            continue;
+        }
+        counted.containers += 1;
         let loose = || {
-            generate::loose(&container_file(file))
-                .map_err(|why| Failure::usage(NoContainerFile { file: file.to_owned(), why }))
+            generate::loose(&main_file(file), generate::container_name)
+                .map_err(|why| Failure::usage(NoFile { file: file.to_owned(), why }))
         };
-        let (files, checked) = match named.clone().or_else(|| on_search_path(paths, &container_file(file))) {
+        let (files, checked) = match named.clone().or_else(|| on_search_path(paths, &main_file(file))) {
             Some(name) => {
                 let declared = match &mut declared {
                     Some(declared) => declared,
@@ -153,7 +251,7 @@ fn some(paths: &Paths, targets: &[OsString]) -> Result<(Vec<Finding>, usize), Fa
                 };
                 match declared.files(&name) {
                     Err(DeclaredError::Masked { file, .. }) => {
-                        findings.push(masked(&name, &file));
+                        findings.push(masked(&format!("container {name}"), &file));
                         continue;
                     }
                     // Not every file that lies there declares a container, and it knows why.
@@ -169,7 +267,7 @@ fn some(paths: &Paths, targets: &[OsString]) -> Result<(Vec<Finding>, usize), Fa
         };
         findings.extend(findings_of(paths, &files, checked));
     }
-    Ok((findings, targets.len()))
+    Ok((findings, counted))
 }
 
 /// The container that is meant, where it isn't a file: `nginx` is one, and `./nginx` and `nginx.toml` aren't.
@@ -178,9 +276,11 @@ fn name(target: &OsStr) -> Option<ContainerName> {
 }
 
 /// A drop-in is checked with what it is dropped into.
-fn container_file(file: &Path) -> PathBuf {
+fn main_file(file: &Path) -> PathBuf {
     match file.parent().filter(|folder| folder.extension().is_some_and(|end| end == "d")) {
-        Some(folder) if !folder.ends_with("container.toml.d") => folder.with_extension(""),
+        Some(folder) if !["container.toml.d", "image.toml.d"].iter().any(|all| folder.ends_with(all)) => {
+            folder.with_extension("")
+        }
         _ => file.to_owned(),
     }
 }

@@ -54,7 +54,8 @@ impl<'p> Declared<'p> {
     /// Lists them, as the generator would now.
     pub fn list(paths: &'p Paths) -> Result<Self, DeclaredError> {
         // The generator takes a folder that it can't read for none. A person may lack the rights to it.
-        for folder in paths.search().map(|folder| folder.join("containers")) {
+        let folders = paths.search().map(|above| ["containers", "images"].map(|below| above.join(below)));
+        for folder in folders.into_iter().flatten() {
             match fs::read_dir(&folder) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(DeclaredError::List { folder, source });
@@ -112,13 +113,14 @@ impl<'p> Declared<'p> {
 
     /// Its files as the generator would check them now, with all that is declared in view.
     pub fn checked(&self, files: &Files) -> Checked {
-        let mut all = generate::check_all(self.paths, &self.listing);
+        let generate::Everything { containers: mut all, supplies, .. } =
+            generate::check_everything(self.paths, &self.listing);
         if let Some(at) = all.iter().position(|(other, _)| other.name == files.name) {
             return all.swap_remove(at).1;
         }
         // An instance without files of its own.
         all.push((files.clone(), plan::check(files)));
-        plan::compare(&mut all);
+        plan::compare(&mut all, &supplies);
         all.pop().map_or_else(|| plan::check(files), |(_, checked)| checked)
     }
 }

@@ -151,19 +151,25 @@ fn enter(container: ContainerName, how: How, program: Program, paths: &Paths) ->
         working_directory: directory.as_deref().map(working_directory).transpose()?,
         terminal: (terminal || no_terminal).then_some(terminal),
     };
+    here_as_root(paths)?;
+    request.main = main_process(&request.container, paths)?;
+    let words = [OsString::from(EXECUTOR), "enter".into()].into_iter().chain(request.arguments());
+    Err(process::exec_unwritable(Path::new(EXECUTOR), &c_strings(words), &c_strings(environment())).into())
+}
+
+/// Containers run on this host, and only root can look into one.
+pub(super) fn here_as_root(paths: &Paths) -> Result<(), Failure> {
     if !paths.are_this_hosts() {
         return Err(ExecError::OtherRoot.into());
     }
     if !rustix::process::geteuid().is_root() {
         return Err(ExecError::NotRoot.into());
     }
-    request.main = main_process(&request.container, paths)?;
-    let words = [OsString::from(EXECUTOR), "enter".into()].into_iter().chain(request.arguments());
-    Err(process::exec_unwritable(Path::new(EXECUTOR), &c_strings(words), &c_strings(environment())).into())
+    Ok(())
 }
 
 /// The main process of a container's unit, which is its first process.
-fn main_process(name: &ContainerName, paths: &Paths) -> Result<i32, Failure> {
+pub(super) fn main_process(name: &ContainerName, paths: &Paths) -> Result<i32, Failure> {
     let unit = name.unit();
     let status = Systemd::connect()?.units(&[&unit], |_, _| true)?.into_iter().next().unwrap_or_default();
     let UnitStatus { active, sub, pid, .. } = status;

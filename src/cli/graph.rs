@@ -24,12 +24,13 @@ Examples:
   wharf graph --dot | dot -Tpdf >wharf.pdf   by graphviz
   wharf graph --root build/rootfs            the tree of an image in the making
 
-The SVG is one file with nothing in it that it would fetch; it is light or dark as its reader is. It is the
-same for the same files, unless --state is given.
+The SVG is one file with nothing in it that it would fetch; it is light or
+dark as its reader is. It is the same for the same files, unless --state is
+given.
 
-A volume or path of the host that several containers mount is one node. A dashed red container is one whose
-files have errors, or that another one links to and nothing declares. Its network is said where it isn't
-the default.
+A volume or path of the host that several containers mount is one node. A
+dashed red container is one whose files have errors, or that another one links
+to and nothing declares. Its network is said where it isn't the default.
 
 JSON: one object with the keys
   nodes  an array of objects: id, kind (container, template, port, volume, bind or host), label,
@@ -38,8 +39,8 @@ JSON: one object with the keys
   edges  an array of objects: from and to (ids of nodes), kind (link, publish or mount), label
          (a link's alias, the container's port, the target of a mount) and read_only
 
-Exit status: 0 shown (also files with errors, which `wharf check` explains), 1 it failed or nothing declares
-a container that is named, 2 for wrong usage.";
+Exit status: 0 shown (also files with errors, which `wharf check` explains), 1
+it failed or nothing declares a container that is named, 2 for wrong usage.";
 
 /// Show containers, their links, published ports, volumes and binds
 ///

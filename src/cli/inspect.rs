@@ -35,11 +35,12 @@ Examples:
   wharf inspect web@blue --json | jq .unit.memory
   wharf inspect nginx --root build/rootfs    only what is asked: no systemd knows those
 
-Values of the environment are not shown without --show-environment, to nobody: this is what people put into
-reports and tickets. With it, they are shown to who may read the container's files.
+Values of the environment are not shown without --show-environment, to nobody:
+this is what people put into reports and tickets. With it, they are shown to
+who may read the container's files.
 
-Only root may look into the store, at leases, and at the plan that a container was started by; what can't be
-seen is null in JSON.
+Only root may look into the store, at leases, and at the plan that a container
+was started by; what can't be seen is null in JSON.
 
 JSON: one object with the keys
   name, unit_name  text

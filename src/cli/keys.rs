@@ -1,4 +1,4 @@
-//! `wharf keys`: what can be written in a container file, from the one table of keys.
+//! `wharf keys`: what can be written in files, from the tables of keys.
 
 use std::fmt::Write as _;
 
@@ -6,16 +6,18 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{Exit, Failure, print};
-use crate::spec::keys::{Default, KEYS, Key, Status};
+use crate::spec::keys::{ALL, Default, Key, Status, Vocabulary};
 use crate::spec::nearest;
 
 const AFTER_HELP: &str = "\
 Examples:
   wharf keys
   wharf keys mounts
+  wharf keys trust
   wharf keys --json | jq -r '.[] | select(.supported) | .key'
 
 JSON: an array of objects, one per key, with the keys
+  file             where it is written, below /etc/wharf
   key              its path; `*` is a name that you choose
   takes            what stands behind it, in words
   default          what holds without it, in TOML, or null
@@ -24,7 +26,7 @@ JSON: an array of objects, one per key, with the keys
   supported        false where it is refused for now
   instead          what to write until then, or null";
 
-/// Show what can be written in a container file
+/// Show what can be written in the files of containers and images, and in wharf.toml
 ///
 /// Every key with what it takes, what holds without it, and an example. The same table is what files are
 /// checked by.
@@ -42,6 +44,7 @@ pub struct KeysArgs {
 /// One key, as shown. The keys are documented in `--help` and stay.
 #[derive(Serialize)]
 struct Shown {
+    file: &'static str,
     key: &'static str,
     takes: String,
     default: Option<&'static str>,
@@ -53,7 +56,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(key: &Key) -> Self {
+    fn new(vocabulary: &Vocabulary, key: &Key) -> Self {
         let Key { path, kind, default, doc, example, status } = key;
         let (default, without) = match default {
             Default::Required => (None, None),
@@ -65,6 +68,7 @@ impl Shown {
             Status::Later(instead) => Some(*instead),
         };
         Self {
+            file: vocabulary.file,
             key: path,
             takes: kind.expected(),
             default,
@@ -79,7 +83,7 @@ impl Shown {
 
 /// There is no such key.
 #[derive(Debug, thiserror::Error)]
-#[error("`{key}` is not a key of a container file{}", .near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
+#[error("`{key}` is not a key of any file{}", .near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
 struct NoKey {
     key: String,
     near: Option<&'static str>,
@@ -88,13 +92,15 @@ struct NoKey {
 /// Runs the command.
 pub fn run(args: &KeysArgs) -> Result<Exit, Failure> {
     let KeysArgs { below, json } = args;
-    let keys: Vec<Shown> = KEYS
+    let keys: Vec<Shown> = ALL
         .iter()
-        .filter(|key| below.as_deref().is_none_or(|table| is_in(key, table)))
-        .map(Shown::new)
+        .flat_map(|vocabulary| vocabulary.keys.iter().map(move |key| (vocabulary, key)))
+        .filter(|(_, key)| below.as_deref().is_none_or(|table| is_in(key, table)))
+        .map(|(vocabulary, key)| Shown::new(vocabulary, key))
         .collect();
     if let Some(key) = below.as_ref().filter(|_| keys.is_empty()) {
-        return Err(NoKey { key: key.clone(), near: nearest(key, KEYS.iter().map(|key| key.path)) }.into());
+        let all = ALL.iter().flat_map(|vocabulary| vocabulary.keys).map(|key| key.path);
+        return Err(NoKey { key: key.clone(), near: nearest(key, all) }.into());
     }
     print(&if *json { serde_json::to_string_pretty(&keys)? + "\n" } else { people(&keys) })?;
     Ok(Exit::Done)
@@ -106,8 +112,13 @@ fn is_in(key: &Key, table: &str) -> bool {
 
 fn people(keys: &[Shown]) -> String {
     let mut text = String::new();
-    for Shown { key, takes, default, without, doc, example, supported: _, instead } in keys {
+    let mut within = "";
+    for Shown { file, key, takes, default, without, doc, example, supported: _, instead } in keys {
         let gap = if text.is_empty() { "" } else { "\n" };
+        if *file != within {
+            within = file;
+            let _ = writeln!(text, "{gap}# {file}");
+        }
         let absent = match (default, without) {
             (Some(value), _) => format!("default: {value}"),
             (None, Some(words)) => format!("without it: {words}"),

@@ -1,17 +1,22 @@
 //! The administrator's command: one file per subcommand. With the binaries, the only code that prints.
 
 mod check;
+mod commit;
 mod declared;
+mod diff;
 mod elsewhere;
 mod enable;
 mod exec;
+mod fsck;
 mod graph;
 mod image;
 mod inspect;
 mod keys;
+mod origins;
 mod output;
 mod plan;
 mod ps;
+mod settings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,9 +71,12 @@ enum Command {
     Ps(ps::PsArgs),
     Exec(exec::ExecArgs),
     Shell(exec::ShellArgs),
+    Diff(diff::DiffArgs),
+    Commit(commit::CommitArgs),
     Enable(enable::EnableArgs),
     Disable(enable::DisableArgs),
     Image(image::ImageArgs),
+    Fsck(fsck::FsckArgs),
     #[command(flatten)]
     Elsewhere(elsewhere::Elsewhere),
 }
@@ -94,15 +102,62 @@ pub fn main() -> ExitCode {
         Command::Ps(args) => ps::run(&args, &paths),
         Command::Exec(args) => exec::exec(args, &paths),
         Command::Shell(args) => exec::shell(args, &paths),
+        Command::Diff(args) => diff::run(args, &paths),
+        Command::Commit(args) => commit::run(args, &paths),
         Command::Plan(args) => plan::run(&args, &paths),
         Command::Check(args) => check::run(&args, &paths),
         Command::Inspect(args) => inspect::run(&args, &paths),
         Command::Graph(args) => graph::run(&args, &paths),
         Command::Image(args) => image::run(args, &paths),
+        Command::Fsck(args) => fsck::run(&args, &paths),
         Command::Keys(args) => keys::run(&args),
         Command::Enable(args) => enable::enable(&args, &paths),
         Command::Disable(args) => enable::disable(&args, &paths),
         Command::Elsewhere(command) => elsewhere::run(&command),
     };
     outcome.unwrap_or_else(|failure| failure.report()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// Every command below one, with its words.
+    fn leaves(command: &clap::Command, above: &str) -> Vec<(String, clap::Command)> {
+        let name = format!("{above} {}", command.get_name()).trim().to_owned();
+        if command.has_subcommands() {
+            command.get_subcommands().flat_map(|below| leaves(below, &name)).collect()
+        } else {
+            vec![(name, command.clone())]
+        }
+    }
+
+    #[test]
+    fn help_has_examples_and_is_wrapped_once() {
+        let leaves = leaves(&Cli::command(), "");
+        assert!(leaves.len() > 25, "only {} commands were found", leaves.len());
+        let mut wrong = Vec::new();
+        for (name, command) in leaves {
+            let help = command.get_after_help().or(command.get_after_long_help());
+            let help = help.map(ToString::to_string).unwrap_or_default();
+            if !command.is_hide_set() && !help.contains("Example") {
+                wrong.push(format!("{name} has no example"));
+            }
+            for paragraph in help.split("\n\n") {
+                let lines: Vec<&str> = paragraph.lines().collect();
+                for (at, line) in lines.iter().enumerate() {
+                    let width = line.chars().count();
+                    // clap breaks at 100 columns, or a narrow terminal's; so must not what goes on below.
+                    let next =
+                        lines.get(at + 1).filter(|next| !line.starts_with(' ') && !next.starts_with(' '));
+                    if (width > 100 && lines.len() > 1) || (width > 80 && next.is_some()) {
+                        wrong.push(format!("{name}: {width} columns: {line}"));
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }

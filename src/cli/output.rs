@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
+use crate::image::ImageError;
+use crate::registry::RegistryError;
+
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -115,9 +118,31 @@ pub fn error_text(error: &(dyn Error + 'static), colour: bool) -> String {
     for (said, lead) in
         causes(error).into_iter().zip(std::iter::once(label).chain(std::iter::repeat("  because")))
     {
-        let _ = writeln!(text, "{lead} {said}");
+        let _ = writeln!(text, "{lead} {}", harmless(&said));
+    }
+    if is_damage(error) {
+        text.push_str("hint: `wharf fsck` looks at all of the store, and `wharf fsck --repair` puts right what can be\n");
     }
     text
+}
+
+/// What others have written, images and servers for example, without what a terminal would take for a command.
+pub fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
+/// The same for what is one line.
+pub fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Whether the store isn't what it was.
+fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    let image = match error.downcast_ref::<RegistryError>() {
+        Some(RegistryError::Image(error)) => Some(error),
+        _ => error.downcast_ref::<ImageError>(),
+    };
+    matches!(image, Some(ImageError::Damaged { .. }))
 }
 
 /// An error and its causes in one line.
@@ -140,6 +165,12 @@ fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_does_nothing_to_a_terminal() {
+        let error = StdoutError(io::Error::other("a\x1b]0;title\x07\r\nb"));
+        assert_eq!(error_text(&error, false), "error: can't write to stdout\n  because a]0;title\nb\n");
+    }
 
     #[test]
     fn a_chain_names_each_cause_once() {

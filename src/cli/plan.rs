@@ -14,7 +14,7 @@ use super::output::{Exit, Failure, chain, coloured, complain, print};
 use crate::check::{Checked, Container, RootSource};
 use crate::host::{HostFacts, Paths};
 use crate::image::ImageError;
-use crate::plan::process::{ImageProcess, process, without_image};
+use crate::plan::process::{process, without_image};
 use crate::plan::steps::{Steps, steps};
 use crate::plan::{self, Beside, Files, Plan};
 use crate::report::{self, Finding, Level, Style};
@@ -102,7 +102,8 @@ pub fn run(args: &PlanArgs, paths: &Paths) -> Result<Exit, Failure> {
 
 /// What the generator would leave now.
 pub(super) fn fresh(paths: &Paths, files: &Files, checked: &Checked) -> Result<Plan, Failure> {
-    let output = plan::output(files, checked, || None, HostFacts::read(paths));
+    let settings = plan::check_settings(&crate::generate::settings(paths)).settings;
+    let output = plan::output(files, checked, || None, HostFacts::read(paths), &settings);
     match output.beside {
         Beside::Plan(json) => Ok(serde_json::from_str(&json)?),
         Beside::Findings(_) => Err(NoPlan(files.name.clone()).into()),
@@ -111,7 +112,7 @@ pub(super) fn fresh(paths: &Paths, files: &Files, checked: &Checked) -> Result<P
 
 fn show(paths: &Paths, name: &ContainerName, files: &Files, plan: Plan) -> Shown {
     let reload_due = reload_due(paths, &files.name, &plan);
-    let Plan { format: _, source, outdated: _, container, unit } = plan;
+    let Plan { format: _, source, outdated: _, trust: _, container, unit } = plan;
     let container = match name.instance().filter(|_| files.name.is_template()) {
         Some(instance) => container.instance(instance),
         None => container,
@@ -134,13 +135,11 @@ fn show(paths: &Paths, name: &ContainerName, files: &Files, plan: Plan) -> Shown
 fn steps_of(paths: &Paths, container: &Container, source: &str) -> (Steps, Option<String>) {
     let (root, incomplete) = match root::find(paths, container) {
         Ok(root) => (Some(root), None),
-        Err(error) => (None, Some(why(&error, &container.source))),
+        Err(error) => (None, Some(why(&error, container))),
     };
     // A folder says nothing about its program, so all is known about that even where it isn't there.
     let root = root.or_else(|| match &container.source {
-        RootSource::Folder(folder) => {
-            Some(Root { layers: vec![paths.host(folder)], image: ImageProcess::default(), digest: None })
-        }
+        RootSource::Folder(folder) => Some(Root::folder(paths.host(folder))),
         RootSource::Image(_) => None,
     });
     let incomplete = match container.name.is_template() {
@@ -148,22 +147,30 @@ fn steps_of(paths: &Paths, container: &Container, source: &str) -> (Steps, Optio
         false => incomplete,
     };
     match root {
-        None => (steps(container, &[], &without_image(container)), incomplete),
-        Some(Root { layers, image, digest: _ }) => match process(container, &image, source) {
-            Ok(process) => (steps(container, &layers, &process), incomplete),
-            Err(error) => {
-                (steps(container, &layers, &without_image(container)), incomplete.or(Some(error.to_string())))
-            }
+        None => (steps(container, &[], &[], &without_image(container)), incomplete),
+        Some(Root { layers, implied, image, digest: _ }) => match process(container, &image, source) {
+            Ok(process) => (steps(container, &layers, &implied, &process), incomplete),
+            Err(error) => (
+                steps(container, &layers, &implied, &without_image(container)),
+                incomplete.or(Some(error.to_string())),
+            ),
         },
     }
 }
 
-fn why(error: &RootError, source: &RootSource) -> String {
-    let mut text = match error {
-        RootError::Image(ImageError::Missing { .. }) => error.to_string(),
+fn why(error: &RootError, container: &Container) -> String {
+    let source = &container.source;
+    let fetched = container.supply.as_ref().and_then(|supply| supply.unit.as_deref());
+    let mut text = match (error, fetched) {
+        (RootError::Image(ImageError::Missing { .. }), Some(unit)) => {
+            format!("image {} is not in the store; {unit} fetches it before a start", named(source))
+        }
+        (RootError::Image(ImageError::Missing { .. }), None) => error.to_string(),
         // Most often the store is root's, and who asks isn't.
-        RootError::Image(_) => format!("can't look into the store for {}: {}", named(source), chain(error)),
-        _ => chain(error),
+        (RootError::Image(_), _) => {
+            format!("can't look into the store for {}: {}", named(source), chain(error))
+        }
+        (_, _) => chain(error),
     };
     if let Some(hint) = error.hint() {
         text.push_str("; ");

@@ -16,13 +16,14 @@ use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
 use super::failure::{Ends, Failure, Status};
+use super::implied;
 use super::network::{self, Connections};
 use super::source::{self, SourceError};
 use crate::check::{Bind, Container, RootSource};
 use crate::host::Paths;
 use crate::lease;
 use crate::net::Attachment;
-use crate::plan::steps::{HostStep, NAMES, Namespace};
+use crate::plan::steps::{HostStep, ImpliedFolder, NAMES, Namespace};
 use crate::running::Running;
 use crate::sys::clone::{self, Child, Namespaces};
 use crate::sys::mount::{self, Attributes};
@@ -119,7 +120,7 @@ impl<'a> Host<'a> {
             HostStep::FirstProcess(namespaces) => return self.first_process(namespaces),
             HostStep::MapIds => self.map_ids()?,
             HostStep::Layer { number, tree } => self.layer(*number, tree)?,
-            HostStep::Root { layers: _ } => self.make_root()?,
+            HostStep::Root { layers: _, implied } => self.make_root(implied)?,
             // Their values are the container's, as those of the rest about its network are.
             HostStep::Names { hostname: _, links: _, resolver: _ } => self.names()?,
             HostStep::Link { target, to } => {
@@ -246,20 +247,17 @@ impl<'a> Host<'a> {
         mount::attach(layer.as_fd(), place.as_fd()).ends(Status::Namespace)
     }
 
-    fn make_root(&mut self) -> Result<(), Failure> {
+    fn make_root(&mut self, implied: &[ImpliedFolder]) -> Result<(), Failure> {
         let io = |error: io::Error| Failure::new(Status::Namespace, format!("can't stage the root: {error}"));
         let lower = self.stage.join("lower");
         // The executor has one thread, and overlayfs takes names only.
         rustix::process::chdir(&lower).map_err(|errno| io(errno.into()))?;
         let names: Vec<String> = self.layers.iter().rev().cloned().collect();
-        // The upper folder is what the root itself looks like.
-        if let Some(top) = names.first() {
-            use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-            let top = fs::metadata(top).map_err(io)?;
-            let upper = self.stage.join("upper");
-            chown(&upper, Some(top.uid()), Some(top.gid())).map_err(io)?;
-            fs::set_permissions(&upper, fs::Permissions::from_mode(top.mode() & 0o7777)).map_err(io)?;
-        }
+        // The upper folder is what the root itself looks like, so that is always one of these.
+        let root = ImpliedFolder { path: Vec::new(), layer: self.layers.len().saturating_sub(1) };
+        let given = implied.first().is_none_or(|first| !first.path.is_empty());
+        let folders: Vec<_> = given.then_some(&root).into_iter().chain(implied).collect();
+        implied::make(&self.layers, &folders, &self.stage.join("upper"))?;
         let root = mount::overlay(&names, "../upper", "../work", c"../root").ends(Status::Namespace)?;
         let place = mount::place(&self.stage.join("root")).ends(Status::Namespace)?;
         mount::attach(root.as_fd(), place.as_fd()).ends(Status::Namespace)?;

@@ -25,6 +25,7 @@ mod failure;
 mod handover;
 mod host;
 mod identity;
+mod implied;
 mod init;
 mod inner;
 mod inside;
@@ -39,6 +40,8 @@ mod source;
 mod start;
 mod stop;
 mod target;
+mod trust;
+mod view;
 
 use std::fs;
 use std::io;
@@ -52,6 +55,7 @@ pub use privileges::CAPABILITIES;
 pub use request::{Program, Request, RequestError, User, variable, working_directory};
 pub use start::start;
 pub use stop::{last_words, refuse, stop, stopped};
+pub use view::root;
 
 use crate::check::Container;
 use crate::host::Paths;

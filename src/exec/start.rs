@@ -12,12 +12,12 @@ use super::failure::{Failure, Status};
 use super::host::{Host, Outcome};
 use super::inner::Inner;
 use super::line::{Line, Message};
-use super::{Loaded, environment, handover, load, network};
+use super::{Loaded, environment, handover, load, network, trust};
 use crate::host::Paths;
-use crate::image::Store;
+use crate::image::{ImageError, Store};
 use crate::plan::process::process;
 use crate::plan::steps::{Steps, steps};
-use crate::root::{self, Root};
+use crate::root::{self, Root, RootError};
 use crate::spec::ContainerName;
 use crate::sys;
 use crate::sys::clone::Child;
@@ -48,18 +48,21 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let Loaded { plan, container, .. } = &loaded;
     // Until the process ends: by then the layers are mounted, and seen to be in use.
     let _hold = Store::new(paths.state()).hold();
-    let Root { layers, image, digest } = root::find(paths, container).map_err(|error| {
+    let Root { layers, implied, image, digest } = root::find(paths, container).map_err(|error| {
         let failure = Failure::from_error(Status::Namespace, &error);
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+        let fetched = container.supply.as_ref().and_then(|supply| supply.unit.as_deref());
+        match (error.hint(), &error, fetched) {
+            (Some(hint), ..) => failure.hint(hint),
+            (None, RootError::Image(ImageError::Missing { .. }), Some(unit)) => failure.hint(status_of(unit)),
+            (None, ..) => failure,
         }
     })?;
+    trust::admit(&plan.trust, container, digest.as_deref())?;
     let source = plan.source.display().to_string();
     let program =
         process(container, &image, &source).map_err(|error| Failure::from_error(Status::Exec, &error))?;
     let files = environment::read(paths, container)?;
-    let Steps { host: host_steps, inner: inner_steps } = steps(container, &layers, &program);
+    let Steps { host: host_steps, inner: inner_steps } = steps(container, &layers, &implied, &program);
 
     // Modes below are meant under this mask, whatever the unit's `UMask=` is.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -111,6 +114,14 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     // Whatever held the program's end back goes last: a program that ends at once then finds nothing of Wharf's
     // left beside it, and `systemctl status` tells of its end only.
     result.map(drop)
+}
+
+/// Where it says why the image isn't there.
+fn status_of(unit: &str) -> String {
+    let unit = unit.strip_suffix(".service").unwrap_or(unit);
+    // As a shell takes it: backslashes stand in the names of many references.
+    let unit = if unit.contains('\\') { format!("'{unit}'") } else { unit.to_owned() };
+    format!("its unit says why: systemctl status {unit}")
 }
 
 fn ready_to_run(message: Option<Message>) -> Result<(), Failure> {

@@ -7,25 +7,31 @@
 //! NORMAL/multi-user.target.wants/…         links for those that start at boot
 //! NORMAL/wharf/NAME.json                   the plan, mode 0600
 //! NORMAL/wharf/NAME.findings               instead of it, where a container is refused
+//! NORMAL/NAME-image.service                the unit of an image that can be fetched
+//! NORMAL/wharf/images/NAME.json            its plan, or NAME.findings
 //! /run/wharf/findings.json                 every finding, by rename
 //! ```
 //!
 //! systemd waits for its generators at boot and at each reload and has emptied NORMAL before. No fsync: the
 //! output lies in memory and is made again at each boot.
 
+mod images;
 mod read;
 mod write;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-pub use read::{Found, Listing, last_good, list, loose, read};
+pub use images::{ImageListing, image_name, images, settings};
+pub use read::{Found, Listing, container_name, last_good, list, loose, read};
 pub(crate) use write::WANTS;
 
-use crate::check::Checked;
+use crate::check::{Checked, CheckedImage, CheckedSettings, Supplies};
 use crate::host::{HostFacts, Paths};
 use crate::plan::{self, Files};
 use crate::report::{self, Finding};
+use crate::spec::ImageName;
 
 /// From this many containers on a second thread earns more than it costs.
 const WORTH_A_THREAD: usize = 64;
@@ -50,18 +56,51 @@ pub enum GenerateError {
 pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> {
     let facts = HostFacts::read(paths);
     let listing = list(paths);
-    let mut findings = listing.findings.clone();
-    if !listing.containers.is_empty() {
+    let Everything { mut containers, images, listing_of_images, supplies, settings } =
+        check_everything(paths, &listing);
+    let mut findings = listing.findings;
+    findings.extend(listing_of_images.findings);
+    // A broken wharf.toml stops no container, and what needs it says so itself.
+    findings.extend(settings.findings);
+    if !listing.containers.is_empty() || !images.is_empty() {
         let out = write::Folder::make(normal)?;
-        let mut all = check_all(paths, &listing);
-        let threads = threads(all.len());
-        let left = in_parts(&mut all, threads, |(files, checked)| {
-            let output = plan::output(files, checked, || last_good(paths, &files.name), facts);
+        let threads = threads(containers.len());
+        let host = &settings.settings;
+        let left = in_parts(&mut containers, threads, |(files, checked)| {
+            let output = plan::output(files, checked, || last_good(paths, &files.name), facts, host);
             let mut findings = std::mem::take(&mut checked.findings);
             if let Err(error) = out.put(&output) {
-                findings.push(unwritten(files, &error));
+                findings.push(unwritten(&report::Place::file(&files.main), &error));
             }
-            findings
+            (findings, output.image, report::Place::file(&files.main))
+        });
+        let mut implicit = BTreeMap::new();
+        for (found, image, place) in left {
+            findings.extend(found);
+            // What a last good plan names may have gone from wharf.toml since; it is fetched all the same.
+            if let Some((reference, unit)) = image
+                && unit == ImageName::of_reference(&reference).unit()
+                && !supplies.is_declared(&reference)
+            {
+                implicit.entry(reference).or_insert(place);
+            }
+        }
+        let mut fetched = Vec::new();
+        for (files, checked) in images {
+            let output = plan::image_output(&files, &checked);
+            fetched.extend(output.map(|output| (output, report::Place::file(&files.main))));
+            findings.extend(checked.findings);
+        }
+        let named = implicit.into_iter().filter_map(|(reference, place)| {
+            Some((plan::implicit_output(&supplies.implicit(&reference))?, place))
+        });
+        fetched.extend(named);
+        if !fetched.is_empty() {
+            out.make_for_images()?;
+        }
+        let threads = self::threads(fetched.len());
+        let left = in_parts(&mut fetched, threads, |(output, place)| {
+            out.put_image(output).err().map(|error| unwritten(place, &error))
         });
         findings.extend(left.into_iter().flatten());
     }
@@ -72,8 +111,34 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
     Ok(findings)
 }
 
-/// Reads and checks all that is declared, each with the others in view; what is masked is left out.
-pub fn check_all(paths: &Paths, listing: &Listing) -> Vec<(Files, Checked)> {
+/// All that is declared, checked, each with the others in view.
+pub struct Everything {
+    /// Containers; what is masked is left out.
+    pub containers: Vec<(Files, Checked)>,
+    /// Images that have files.
+    pub images: Vec<(Files<ImageName>, CheckedImage)>,
+    /// The rest of what was seen on the way to them.
+    pub listing_of_images: ImageListing,
+    /// What containers go by.
+    pub supplies: Supplies,
+    /// `wharf.toml`.
+    pub settings: CheckedSettings,
+}
+
+/// Reads and checks all that is declared.
+pub fn check_everything(paths: &Paths, listing: &Listing) -> Everything {
+    let settings = plan::check_settings(&settings(paths));
+    let mut listing_of_images = images(paths);
+    let files = std::mem::take(&mut listing_of_images.images).into_iter();
+    let mut images: Vec<_> = files
+        .map(|files| {
+            let checked = plan::check_image(&files);
+            (files, checked)
+        })
+        .collect();
+    let (for_all, found) = plan::for_all_images(&listing_of_images.for_all);
+    listing_of_images.findings.extend(found);
+    let supplies = plan::compare_images(&mut images, &settings.settings, for_all);
     let mut found: Vec<_> = listing.containers.iter().collect();
     let threads = threads(found.len());
     let checked = in_parts(&mut found, threads, |(name, found)| {
@@ -81,9 +146,14 @@ pub fn check_all(paths: &Paths, listing: &Listing) -> Vec<(Files, Checked)> {
         let checked = plan::check(&files);
         Some((files, checked))
     });
-    let mut all: Vec<_> = checked.into_iter().flatten().collect();
-    plan::compare(&mut all);
-    all
+    let mut containers: Vec<_> = checked.into_iter().flatten().collect();
+    plan::compare(&mut containers, &supplies);
+    Everything { containers, images, listing_of_images, supplies, settings }
+}
+
+/// Reads and checks all containers, each with all else that is declared in view; what is masked is left out.
+pub fn check_all(paths: &Paths, listing: &Listing) -> Vec<(Files, Checked)> {
+    check_everything(paths, listing).containers
 }
 
 fn threads(containers: usize) -> usize {
@@ -109,7 +179,6 @@ fn in_parts<T: Send, R: Send>(items: &mut [T], threads: usize, one: impl Fn(&mut
     })
 }
 
-fn unwritten(files: &Files, error: &io::Error) -> Finding {
-    let place = report::Place::file(&files.main);
-    Finding::error(place, format!("the unit can't be written: {error}")).hint("is /run full?")
+fn unwritten(place: &report::Place, error: &io::Error) -> Finding {
+    Finding::error(place.clone(), format!("the unit can't be written: {error}")).hint("is /run full?")
 }

@@ -36,57 +36,96 @@ pub struct Found {
     pub main: PathBuf,
 }
 
-/// Lists the search path.
-pub fn list(paths: &Paths) -> Listing {
-    let mut listing = Listing::default();
-    let mut mains: BTreeMap<ContainerName, PathBuf> = BTreeMap::new();
-    for folder in paths.search() {
-        let folder = folder.join("containers");
-        for (name, path) in entries(&folder) {
+/// One folder of the search path's: what lies in it by kind.
+pub(super) struct Scan<N> {
+    /// The first file of each name.
+    pub(super) mains: BTreeMap<N, PathBuf>,
+    /// Drop-ins by what they are for, and by file name.
+    pub(super) drop_ins: BTreeMap<String, BTreeMap<String, PathBuf>>,
+    /// What was found wrong on the way.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Looks at `folder` of every folder of the search path. `what` is what its files declare.
+pub(super) fn scan<N: Ord>(
+    paths: &Paths,
+    folder: &str,
+    what: &str,
+    named: impl Fn(&str) -> Result<N, String>,
+) -> Scan<N> {
+    let mut scan = Scan { mains: BTreeMap::new(), drop_ins: BTreeMap::new(), findings: Vec::new() };
+    for above in paths.search() {
+        for (name, path) in entries(&above.join(folder)) {
             if let Some(stem) = name.strip_suffix(".toml.d") {
-                let files = listing.drop_ins.entry(stem.to_owned()).or_default();
-                for (file, path) in entries(&path).into_iter().filter(|(file, _)| file.ends_with(".toml")) {
+                let files = scan.drop_ins.entry(stem.to_owned()).or_default();
+                for (file, path) in toml_files(&path) {
                     files.entry(file).or_insert(path);
                 }
             } else if let Some(stem) = name.strip_suffix(".toml") {
-                match container_name(stem) {
-                    Ok(name) => match mains.get(&name) {
+                match named(stem) {
+                    Ok(name) => match scan.mains.get(&name) {
                         Some(above) => {
                             let above = paths.shown(above);
-                            listing.findings.push(
+                            scan.findings.push(
                                 Finding::note(nowhere(paths, &path), "this file is not read")
                                     .hint(format!("{} takes its place", above.display())),
                             );
                         }
                         None => {
-                            mains.insert(name, path);
+                            scan.mains.insert(name, path);
                         }
                     },
-                    Err(why) => listing.findings.push(
-                        Finding::error(
-                            nowhere(paths, &path),
-                            format!("this file can't name a container: {why}"),
-                        )
-                        .hint("rename it"),
+                    Err(why) => scan.findings.push(
+                        Finding::error(nowhere(paths, &path), format!("this file can't name {what}: {why}"))
+                            .hint("rename it"),
                     ),
                 }
             } else if let Some(meant) = stray(&name) {
-                listing.findings.push(
+                scan.findings.push(
                     Finding::warning(
                         nowhere(paths, &path),
                         "this file is not read: its name doesn't end in .toml",
                     )
-                    .hint(format!("if it is a container, rename it to {meant}")),
+                    .hint(format!("if it is {what}, rename it to {meant}")),
                 );
             }
         }
     }
-    let for_all = listing.drop_ins.remove(FOR_ALL).unwrap_or_default();
-    for (file, path) in for_all {
+    scan
+}
+
+/// The drop-ins in a folder.
+pub(super) fn toml_files(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    entries(folder).into_iter().filter(|(file, _)| file.ends_with(".toml"))
+}
+
+/// Drop-ins that nothing is there for.
+pub(super) fn nothing_to_add_to(paths: &Paths, first: &Path, stem: &str, what: &str) -> Finding {
+    Finding::warning(nowhere(paths, first), format!("this drop-in is not read: there is no {stem}.toml"))
+        .hint(format!("a drop-in adds to {what} that is declared"))
+}
+
+/// The texts of drop-ins for all, by file name.
+pub(super) fn for_all(
+    paths: &Paths,
+    drop_ins: &mut BTreeMap<String, BTreeMap<String, PathBuf>>,
+    stem: &str,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<String, Arc<Source>> {
+    let files = drop_ins.remove(stem).unwrap_or_default().into_iter();
+    let read = files.map(|(file, path)| {
         let (source, finding) = text(paths.shown(&path), &path);
-        listing.findings.extend(finding);
-        listing.for_all.insert(file, source);
-    }
+        findings.extend(finding);
+        (file, source)
+    });
+    read.collect()
+}
+
+/// Lists the containers of the search path.
+pub fn list(paths: &Paths) -> Listing {
+    let Scan { mains, mut drop_ins, mut findings } = scan(paths, "containers", "a container", container_name);
+    let for_all = for_all(paths, &mut drop_ins, FOR_ALL, &mut findings);
+    let mut listing = Listing { containers: BTreeMap::new(), for_all, findings, drop_ins };
     declare(paths, mains, &mut listing);
     listing
 }
@@ -115,13 +154,7 @@ fn declare(paths: &Paths, mains: BTreeMap<ContainerName, PathBuf>, listing: &mut
             }
             Err(_) => {}
         }
-        listing.findings.push(
-            Finding::warning(
-                nowhere(paths, &first),
-                format!("this drop-in is not read: there is no {stem}.toml"),
-            )
-            .hint("a drop-in adds to a container that is declared"),
-        );
+        listing.findings.push(nothing_to_add_to(paths, &first, &stem, "a container"));
     }
 }
 
@@ -130,7 +163,8 @@ fn links_to(path: &Path, template: &ContainerName) -> bool {
     fs::read_link(path).is_ok_and(|target| target.file_name() == Some(OsStr::new(&file)))
 }
 
-fn container_name(stem: &str) -> Result<ContainerName, String> {
+/// The container that a file's name without its end stands for.
+pub fn container_name(stem: &str) -> Result<ContainerName, String> {
     if stem == FOR_ALL {
         return Err(format!("{FOR_ALL}.toml.d is for the drop-ins of all containers"));
     }
@@ -179,12 +213,12 @@ fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     entries
 }
 
-fn nowhere(paths: &Paths, path: &Path) -> Place {
+pub(super) fn nowhere(paths: &Paths, path: &Path) -> Place {
     Place::file(&Source::new(paths.shown(path), ""))
 }
 
 /// A file's text; what can't be read is empty and has a finding.
-fn text(shown: PathBuf, path: &Path) -> (Arc<Source>, Option<Finding>) {
+pub(super) fn text(shown: PathBuf, path: &Path) -> (Arc<Source>, Option<Finding>) {
     let failed = |shown: PathBuf, why: String, hint: &str| {
         let source = Source::new(shown, "");
         let finding = Finding::error(Place::file(&source), why).hint(hint);
@@ -195,7 +229,7 @@ fn text(shown: PathBuf, path: &Path) -> (Arc<Source>, Option<Finding>) {
             failed(shown, format!("this file can't be read: {error}"), "is it a file, or a link to one?")
         }
         Ok(bytes) if bytes.len() > FILE_MAX => {
-            failed(shown, "this file is larger than 1 MiB".into(), "is it a container's file at all?")
+            failed(shown, "this file is larger than 1 MiB".into(), "is it one of Wharf's files at all?")
         }
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => (Source::new(shown, text), None),
@@ -266,16 +300,16 @@ pub fn read(paths: &Paths, listing: &Listing, name: &ContainerName, found: &Foun
     Some(Files { name: name.clone(), main, drop_ins, findings })
 }
 
-/// The files of a container that is named by the path of its file, anywhere: with the drop-ins beside it.
-pub fn loose(path: &Path) -> Result<Files, String> {
+/// The files of what is named by the path of its file, anywhere: with the drop-ins beside it. `named` makes a name
+/// of the file's, without its end.
+pub fn loose<N>(path: &Path, named: impl Fn(&str) -> Result<N, String>) -> Result<Files<N>, String> {
     let file = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
     let stem = file.strip_suffix(".toml").ok_or("its name doesn't end in .toml")?;
-    let name = container_name(stem)?;
+    let name = named(stem)?;
     let (main, finding) = text(path.to_owned(), path);
     let mut findings: Vec<Finding> = finding.into_iter().collect();
     let mut drop_ins = Vec::new();
-    let folder = path.with_file_name(format!("{file}.d"));
-    for (_, path) in entries(&folder).into_iter().filter(|(file, _)| file.ends_with(".toml")) {
+    for (_, path) in toml_files(&path.with_file_name(format!("{file}.d"))) {
         let (source, finding) = text(path.clone(), &path);
         findings.extend(finding);
         drop_ins.push(source);

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::GenerateError;
 use crate::host::Paths;
-use crate::plan::{Beside, Output};
+use crate::plan::{Beside, ImageOutput, Output};
 use crate::report::{Finding, json};
 
 /// The folder of links by which the boot starts containers, in systemd's output folder.
 pub(crate) const WANTS: &str = "multi-user.target.wants";
+
+/// Where plans of images lie there: no container's plan can be in their way.
+const IMAGES: &str = "wharf/images";
 
 /// systemd's output folder for this generator.
 pub struct Folder {
@@ -35,7 +38,7 @@ impl Folder {
 
     /// Writes a container's unit, its plan or findings, and its link.
     pub fn put(&self, output: &Output) -> io::Result<()> {
-        let Output { name, unit: text, beside, autostart } = output;
+        let Output { name, unit: text, beside, autostart, image: _ } = output;
         let unit = name.unit();
         // The plan first: no unit without what it runs.
         match beside {
@@ -54,6 +57,30 @@ impl Folder {
             }
         }
         Ok(())
+    }
+}
+
+impl Folder {
+    /// Makes the folder of images' plans, which most hosts need not have.
+    pub fn make_for_images(&self) -> Result<(), GenerateError> {
+        let path = self.normal.join(IMAGES);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&path)
+            .map_err(|source| GenerateError::Folder { path, source })
+    }
+
+    /// Writes an image's unit, and its plan or findings.
+    pub fn put_image(&self, output: &ImageOutput) -> io::Result<()> {
+        let ImageOutput { name, unit: text, beside } = output;
+        let folder = self.normal.join(IMAGES);
+        let (end, beside) = match beside {
+            Beside::Plan(json) => ("json", json),
+            Beside::Findings(text) => ("findings", text),
+        };
+        put(&folder.join(format!("{name}.{end}")), beside, 0o600)?;
+        put(&self.normal.join(name.unit()), text, 0o644)
     }
 }
 

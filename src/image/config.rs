@@ -2,6 +2,7 @@
 //! came in; these types only look into them, so keys that aren't named here lose nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,10 @@ pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// An annotation of Wharf's own, of a manifest in the index of an archive: the digest of the manifest that the image
+/// had where the archive was written, which is in there, too. See [`mod@crate::image::save`].
+pub(crate) const ORIGINAL: &str = "wharf.manifest";
 
 /// The config of an image: what to run, and on what.
 ///
@@ -112,6 +117,26 @@ pub(crate) struct Platform {
     pub(crate) os: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) variant: Option<String>,
+}
+
+impl Platform {
+    /// Whether what is for this platform is what was wanted: this machine's where nothing is said, and any variant
+    /// where none is named.
+    pub(crate) fn serves(&self, wanted: Option<&crate::spec::Platform>) -> bool {
+        let Self { architecture, os, variant } = self;
+        let machine = wanted.map_or(machine_architecture(), |wanted| wanted.architecture.as_str());
+        let wanted = wanted.and_then(|wanted| wanted.variant.as_ref());
+        os == "linux"
+            && architecture == machine
+            && wanted.is_none_or(|wanted| variant.as_ref() == Some(wanted))
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
 }
 
 /// This machine's architecture in the words of the image specification, which are Go's.

@@ -23,7 +23,9 @@ impl Digest {
 
     /// The 64 hexadecimal digits, as in file names of the store.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |four: u8| char::from(DIGITS[usize::from(four & 15)]);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
     }
 
     /// From 64 lower-case hexadecimal digits.
@@ -76,16 +78,20 @@ impl Hasher {
     }
 }
 
-/// Hashes and counts what is read through it.
+/// Counts what is read through it, and hashes it where somebody wants the digest.
 pub(crate) struct HashingReader<R> {
     inner: R,
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     bytes: u64,
 }
 
 impl<R: Read> HashingReader<R> {
-    pub(crate) fn new(inner: R) -> Self {
-        Self { inner, hasher: Hasher::default(), bytes: 0 }
+    pub(crate) fn new(inner: R, hashes: bool) -> Self {
+        Self { inner, hasher: hashes.then(Hasher::default), bytes: 0 }
+    }
+
+    pub(crate) fn hashes(&self) -> bool {
+        self.hasher.is_some()
     }
 
     /// Reads what is left, so that the digest is that of the whole input.
@@ -101,16 +107,18 @@ impl<R: Read> HashingReader<R> {
         }
     }
 
-    /// The digest and the number of bytes.
-    pub(crate) fn finish(self) -> (Digest, u64) {
-        (self.hasher.finish(), self.bytes)
+    /// The digest, where one is wanted, and the number of bytes.
+    pub(crate) fn finish(self) -> (Option<Digest>, u64) {
+        (self.hasher.map(Hasher::finish), self.bytes)
     }
 }
 
 impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(into)?;
-        self.hasher.update(&into[..count]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&into[..count]);
+        }
         self.bytes += count as u64;
         Ok(count)
     }

@@ -27,9 +27,17 @@ pub enum ImageError {
         source: io::Error,
     },
     /// ENOSPC and EDQUOT.
-    #[error("the file system of {} is full; nothing was imported", .path.display())]
+    #[error("the file system of {} is full; nothing was changed", .path.display())]
     Full {
         /// What was being written.
+        path: PathBuf,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// EROFS.
+    #[error("the file system of {} is read-only; nothing was changed; mount it writable first", .path.display())]
+    ReadOnly {
+        /// What was to be written.
         path: PathBuf,
         /// The kernel's word.
         source: io::Error,
@@ -98,15 +106,36 @@ pub enum ImageError {
         /// The kernel's word, if it was the kernel that refused.
         source: Option<io::Error>,
     },
-    /// The image is for other machines only.
-    #[error("{what} has no image for this machine ({wanted}); it has {offered}")]
+    /// The image is for other kinds of machines only.
+    #[error("{what} has no image for {wanted}; it has {offered}")]
     Platform {
         /// Which input.
         what: String,
-        /// This machine's platform.
+        /// The platform that was asked for, or this machine's.
         wanted: String,
         /// The platforms there are.
         offered: String,
+    },
+    /// A layer that was unpacked by a version of Wharf that kept no frames.
+    #[error(
+        "the archive of layer {layer} can't be written again: it was imported by an older version of Wharf; import \
+         its image once more, from where it came"
+    )]
+    NoFrame {
+        /// Its diff id.
+        layer: String,
+    },
+    /// What is written can't be written to where it goes.
+    #[error("can't write the output")]
+    Output {
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// A file that got shorter in the meantime.
+    #[error("the file `{path}` was changed while it was read; try again when nothing writes to it")]
+    Changed {
+        /// Its path in the tree.
+        path: String,
     },
     /// The command line leaves open what was meant.
     #[error("{0}")]
@@ -114,6 +143,12 @@ pub enum ImageError {
     /// A layer is mounted somewhere.
     #[error("image {0} is in use by a running container; stop it first")]
     InUse(String),
+    /// What this host trusts doesn't include it.
+    #[error(transparent)]
+    Refused(Box<dyn std::error::Error + Send + Sync>),
+    /// What another room fetches from couldn't give it.
+    #[error(transparent)]
+    Remote(Box<dyn std::error::Error + Send + Sync>),
     /// A walk through a directory failed.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -125,6 +160,17 @@ fn similar_text(similar: &[String]) -> String {
         [one] => format!(" (there is {one})"),
         [first @ .., last] => format!(" (there are {} and {last})", first.join(", ")),
     }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Adds to an I/O error what was being done, and to what.
@@ -139,6 +185,8 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
             let (path, source) = (path.as_ref().to_owned(), error.into());
             if is_full(&source) {
                 ImageError::Full { path, source }
+            } else if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+                ImageError::ReadOnly { path, source }
             } else {
                 ImageError::Io { doing, path, source }
             }

@@ -1,9 +1,11 @@
 //! Names that go through a text and come back byte for byte: percent signs and two hexadecimal digits for
 //! every byte that the place can't hold.
 
+use crate::spec::Reference;
+
 /// For a field of a layer's manifest: anything but visible ASCII is escaped, so that neither a space nor a
 /// line end of a hostile name can pass for the form's own.
-pub(crate) fn field(bytes: &[u8]) -> String {
+pub fn field(bytes: &[u8]) -> String {
     escape(bytes, |byte| byte.is_ascii_graphic())
 }
 
@@ -13,6 +15,11 @@ pub(crate) fn file_name(text: &str) -> String {
     escape(text.as_bytes(), |byte| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'@')
     })
+}
+
+/// The name of a reference's file in `refs/`.
+pub fn reference_file_name(reference: &Reference) -> String {
+    file_name(&reference.to_string())
 }
 
 fn escape(bytes: &[u8], keep: fn(u8) -> bool) -> String {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! d MODE UID GID SECONDS.NANOSECONDS PATH              directory
+//! i PATH                                               directory that the layer leaves to be made: 0755 0 0 0.0
 //! f MODE UID GID SECONDS.NANOSECONDS SIZE SHA256 PATH  regular file
 //! l MODE UID GID SECONDS.NANOSECONDS TARGET PATH       symbolic link
 //! p MODE UID GID SECONDS.NANOSECONDS PATH              named pipe
@@ -38,6 +39,9 @@ pub struct Summary {
     pub bytes: u64,
     /// Bytes of the uncompressed tar.
     pub tar_bytes: u64,
+    /// Bytes that its tree takes on the disk; 0 where nobody has counted.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// Paths of lower layers that it hides, opaque directories included.
     pub whiteouts: u64,
     /// Whiteouts that hide nothing and were left out.
@@ -46,6 +50,9 @@ pub struct Summary {
     pub devices: u64,
     /// Extended attributes that are left out: overlayfs's own and the host's labels.
     pub attributes: u64,
+    /// Files, or folders of them, that a later member of the same tar replaces.
+    #[serde(default)]
+    pub replaced: u64,
 }
 
 impl Summary {
@@ -74,10 +81,14 @@ pub(crate) struct Attributes {
     pub(crate) nanoseconds: u32,
 }
 
+/// How a directory looks that a layer leaves to be made, as `tar` makes it.
+pub(crate) const IMPLIED: Attributes = Attributes { mode: 0o755, uid: 0, gid: 0, seconds: 0, nanoseconds: 0 };
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     Directory(Attributes, Vec<u8>),
+    Implied(Vec<u8>),
     File { attributes: Attributes, size: u64, digest: Digest, path: Vec<u8> },
     Symlink { attributes: Attributes, target: Vec<u8>, path: Vec<u8> },
     Pipe(Attributes, Vec<u8>),
@@ -94,6 +105,7 @@ impl Line {
             |a: &Attributes| format!("{:04o} {} {} {}.{:09}", a.mode, a.uid, a.gid, a.seconds, a.nanoseconds);
         match self {
             Self::Directory(a, path) => format!("d {} {}\n", common(a), field(path)),
+            Self::Implied(path) => format!("i {}\n", field(path)),
             Self::File { attributes, size, digest, path } => {
                 format!("f {} {size} {} {}\n", common(attributes), digest.hex(), field(path))
             }
@@ -128,6 +140,7 @@ impl Line {
         let mut name = || unescape(fields.next()?);
         let line = match kind {
             "d" => Self::Directory(attributes, name()?),
+            "i" => Self::Implied(name()?),
             "f" => {
                 let size = fields.next()?.parse().ok()?;
                 let digest = Digest::from_hex(fields.next()?).ok()?;
@@ -216,6 +229,7 @@ mod tests {
             let digest = Digest::of(&path);
             for line in [
                 Line::Directory(attributes, path.clone()),
+                Line::Implied(path.clone()),
                 Line::File { attributes, size, digest, path: path.clone() },
                 Line::Symlink { attributes, target: target.clone(), path: path.clone() },
                 Line::Pipe(attributes, path.clone()),

@@ -7,6 +7,8 @@ use std::io::{self, BufRead};
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
+use super::frame::Tape;
+
 const BLOCK: u64 = 512;
 
 /// The most bytes of one extension header. Linux takes 64 KiB per extended attribute and 4 KiB per path; a
@@ -25,6 +27,8 @@ pub(crate) enum Kind {
     Hardlink,
     Pipe,
     Device,
+    /// A character device 0:0: what overlayfs itself has for a path that is hidden.
+    Whiteout,
     /// A type that no file system has; the byte of the header.
     Other(u8),
 }
@@ -74,6 +78,8 @@ pub(crate) struct Members<R> {
     /// Stored bytes of the current member that weren't read yet, and what fills its last block.
     left: u64,
     padding: u64,
+    /// Hears of every byte that isn't the content of a file, where somebody wants to know.
+    tape: Option<Tape>,
 }
 
 fn bad(why: &str) -> io::Error {
@@ -82,7 +88,32 @@ fn bad(why: &str) -> io::Error {
 
 impl<R: Skip> Members<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, position: 0, left: 0, padding: 0 }
+        Self { input, position: 0, left: 0, padding: 0, tape: None }
+    }
+
+    /// The same, with a frame recorded.
+    pub(crate) fn recorded(input: R, tape: Tape) -> Self {
+        Self { tape: Some(tape), ..Self::new(input) }
+    }
+
+    /// Where it is recorded.
+    pub(crate) fn tape(&mut self) -> Option<&mut Tape> {
+        self.tape.as_mut()
+    }
+
+    /// Passes over what lies behind the archive's end, and gives the recording back.
+    pub(crate) fn finish(mut self) -> io::Result<Option<Tape>> {
+        loop {
+            let there = self.input.fill_buf()?;
+            if there.is_empty() {
+                return Ok(self.tape);
+            }
+            if let Some(tape) = &mut self.tape {
+                tape.bytes(there);
+            }
+            let count = there.len();
+            self.input.consume(count);
+        }
     }
 
     /// The next member; nothing at the archive's end.
@@ -151,14 +182,25 @@ impl<R: Skip> Members<R> {
                 b"mtime" => (member.seconds, member.nanoseconds) = time(&value)?,
                 b"GNU.sparse.name" => sparse.name = Some(value),
                 b"GNU.sparse.major" => sparse.major = Some(number(&value)?),
-                b"GNU.sparse.realsize" => sparse.size = Some(number(&value)?),
-                key if key.starts_with(b"GNU.sparse.") => sparse.old = true,
+                b"GNU.sparse.realsize" | b"GNU.sparse.size" => sparse.size = Some(number(&value)?),
+                b"GNU.sparse.map" => sparse.whole_map(&value)?,
+                b"GNU.sparse.offset" => sparse.offset = Some(number(&value)?),
+                b"GNU.sparse.numbytes" => sparse.piece(number(&value)?)?,
+                b"GNU.sparse.numblocks" => {
+                    sparse.old.get_or_insert_default().expected = Some(number(&value)?)
+                }
+                key if key.starts_with(b"GNU.sparse.") => {}
                 key => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                         member.xattrs.push((name.to_vec(), value));
                     }
                 }
             }
+        }
+        if header.entry_type() == EntryType::Char
+            && (header.device_major()?.unwrap_or(1), header.device_minor()?.unwrap_or(1)) == (0, 0)
+        {
+            member.kind = Kind::Whiteout;
         }
         // Tars of the seventh edition have no type for directories.
         if header.as_bytes()[156] == 0 && member.path.ends_with(b"/") {
@@ -174,8 +216,12 @@ impl<R: Skip> Members<R> {
             self.old_map(header, &mut member)?;
         } else if sparse.major == Some(1) {
             self.new_map(sparse, &mut member)?;
-        } else if sparse.old || sparse.major.is_some() {
-            return Err(bad("it has a sparse file in a form of GNU tar's from before 2008"));
+        } else if sparse.major.is_some_and(|major| major != 0) {
+            return Err(bad("it has a sparse file in a form that nobody knows"));
+        } else if let Some(map) = sparse.old {
+            member.size = sparse.size.ok_or_else(|| bad("it has a sparse file without a size"))?;
+            member.pieces = Some(map.finish(member.size, self.left)?);
+            member.path = sparse.name.unwrap_or_else(|| std::mem::take(&mut member.path));
         }
         member.position = self.position;
         Ok(member)
@@ -231,15 +277,22 @@ impl<R: Skip> Members<R> {
         loop {
             match self.data()?.first().copied() {
                 Some(b'\n') => {
-                    self.consume(1);
+                    self.consume_map(b'\n');
                     return number(&digits);
                 }
                 Some(digit) if digits.len() < 20 => {
-                    self.consume(1);
+                    self.consume_map(digit);
                     digits.push(digit);
                 }
                 _ => return Err(bad("it has a sparse file with a broken map")),
             }
+        }
+    }
+
+    fn consume_map(&mut self, byte: u8) {
+        self.consume(1);
+        if let Some(tape) = &mut self.tape {
+            tape.bytes(&[byte]);
         }
     }
 
@@ -256,7 +309,7 @@ impl<R: Skip> Members<R> {
         Ok(&block[..count])
     }
 
-    /// That many of them were used.
+    /// That many of them were used. They aren't recorded: whoever uses them says where they are from now on.
     pub(crate) fn consume(&mut self, count: usize) {
         self.input.consume(count);
         self.left -= count as u64;
@@ -275,12 +328,30 @@ impl<R: Skip> Members<R> {
 
     fn fill(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.input.read_exact(bytes)?;
+        if let Some(tape) = &mut self.tape {
+            tape.bytes(bytes);
+        }
         self.position += bytes.len() as u64;
         Ok(())
     }
 
     fn skip(&mut self, count: u64) -> io::Result<()> {
-        self.input.skip(count)?;
+        match &mut self.tape {
+            None => self.input.skip(count)?,
+            Some(tape) => {
+                let mut left = count;
+                while left > 0 {
+                    let there = self.input.fill_buf()?;
+                    if there.is_empty() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    let step = usize::try_from(left).unwrap_or(usize::MAX).min(there.len());
+                    tape.bytes(&there[..step]);
+                    self.input.consume(step);
+                    left -= step as u64;
+                }
+            }
+        }
         self.position += count;
         Ok(())
     }
@@ -291,7 +362,28 @@ struct Sparse {
     name: Option<Vec<u8>>,
     major: Option<u64>,
     size: Option<u64>,
-    old: bool,
+    /// PAX forms 0.0 and 0.1, whose maps are records: in 0.0 one for each offset and each length, in 0.1 one for
+    /// all, so that no key is there twice (GNU tar's manual, "Storing Sparse Files").
+    old: Option<Map>,
+    /// The piece in 0.0 whose length comes next.
+    offset: Option<u64>,
+}
+
+impl Sparse {
+    fn piece(&mut self, length: u64) -> io::Result<()> {
+        let offset = self.offset.take().ok_or_else(|| bad("it has a sparse file with a broken map"))?;
+        self.old.get_or_insert_default().add(offset, length)
+    }
+
+    fn whole_map(&mut self, text: &[u8]) -> io::Result<()> {
+        let map = self.old.get_or_insert_default();
+        let mut numbers = text.split(|byte| *byte == b',').filter(|_| !text.is_empty());
+        while let Some(offset) = numbers.next() {
+            let length = numbers.next().ok_or_else(|| bad("it has a sparse file with a broken map"))?;
+            map.add(number(offset)?, number(length)?)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -299,6 +391,8 @@ struct Map {
     pieces: Vec<(u64, u64)>,
     end: u64,
     stored: u64,
+    /// How many pieces there must be, where that is said apart.
+    expected: Option<u64>,
 }
 
 impl Map {
@@ -316,7 +410,8 @@ impl Map {
     }
 
     fn finish(self, size: u64, stored: u64) -> io::Result<Vec<(u64, u64)>> {
-        if self.end > size || self.stored != stored {
+        let complete = self.expected.is_none_or(|expected| expected == self.pieces.len() as u64);
+        if self.end > size || self.stored != stored || !complete {
             return Err(bad("it has a sparse file whose map doesn't fit its size"));
         }
         Ok(self.pieces)

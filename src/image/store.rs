@@ -13,6 +13,8 @@ use super::config::{ImageConfig, Manifest};
 use super::digest::Digest;
 use super::error::{Doing, ImageError};
 use super::escape;
+use super::index::Kinds;
+use super::refs::References;
 use super::staging::Staging;
 use crate::spec::Reference;
 
@@ -47,6 +49,9 @@ pub struct Listed {
     pub references: Vec<String>,
     /// The manifest's digest.
     pub digest: String,
+    /// Digests of indexes that it was pulled by, and can be named by as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<String>,
     /// As in its config.
     pub architecture: String,
     /// When it was built, if its config says so.
@@ -93,6 +98,17 @@ pub struct Removed {
     pub image: Option<String>,
     /// How many layers nobody else needed.
     pub layers: usize,
+    /// Why the image stays, though its last reference that can be read is gone.
+    pub kept: Option<String>,
+}
+
+/// The images of a store, and what of it can't be told.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// By their first references; those without one last.
+    pub images: Vec<Listed>,
+    /// What is broken, a sentence each; the images are those of everything else.
+    pub broken: Vec<String>,
 }
 
 /// The name of a layer's directory. A layer that hides something of the layers below has a second form for
@@ -122,21 +138,46 @@ impl Store {
         self.root.join(below)
     }
 
+    /// Where it is.
+    pub(crate) fn state(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether a layer's tree is there, for this place in an image.
+    pub(crate) fn has_layer(&self, diff_id: &Digest, bottom: bool) -> bool {
+        let layers = self.path("layers");
+        let plain = layers.join(layer_name(diff_id, false));
+        if !bottom {
+            return plain.is_dir();
+        }
+        // The plain form serves at the bottom too, unless there is something that it hides.
+        layers.join(layer_name(diff_id, true)).is_dir()
+            || super::manifest::Summary::read(&plain).is_ok_and(|summary| summary.whiteouts == 0)
+    }
+
+    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).is_file()
+    }
+
     /// Makes the directories that aren't there, durably.
     pub(crate) fn prepare(&self) -> Result<(), ImageError> {
-        let wanted = ["", "blobs", "blobs/sha256", "layers", "refs", "incoming"];
+        let wanted =
+            ["", "blobs", "blobs/sha256", "layers", "refs", "incoming", "signatures", "signatures/sha256"];
         if let Some(above) = self.root.parent() {
             fs::create_dir_all(above).doing("make the directory", above)?;
         }
+        let mut changed = BTreeSet::new();
         for below in wanted {
             let path = if below.is_empty() { self.root.clone() } else { self.path(below) };
             match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/")))?,
+                Ok(()) => {
+                    changed.insert(path.parent().unwrap_or(Path::new("/")).to_owned());
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).doing("make the directory", &path),
             }
         }
-        Ok(())
+        changed.iter().try_for_each(|directory| sync_directory(directory))
     }
 
     pub(crate) fn lock(&self) -> Result<Lock, ImageError> {
@@ -168,7 +209,7 @@ impl Store {
         self.usage(FlockOperation::LockShared).ok()
     }
 
-    fn usage(&self, operation: FlockOperation) -> Result<Hold, ImageError> {
+    pub(crate) fn usage(&self, operation: FlockOperation) -> Result<Hold, ImageError> {
         Ok(Hold { _file: self.locked("usage", operation)? })
     }
 
@@ -196,13 +237,17 @@ impl Store {
     }
 
     /// The manifest's digest that a reference names now.
-    fn digest_of(&self, reference: &Reference) -> Result<Digest, ImageError> {
+    pub(crate) fn digest_of(&self, reference: &Reference) -> Result<Digest, ImageError> {
         let pinned = reference.digest().map(str::parse::<Digest>);
         if let Some(Ok(digest)) = pinned {
             let path = self.blob_path(&digest);
-            // Who may not look must not be told that it isn't there.
-            if path.try_exists().doing("look at", &path)? {
-                return Ok(digest);
+            // Who may not look must not be told that it isn't there. One that the next sweep takes away is not.
+            if path.try_exists().doing("look at", &path)?
+                && let Some(image) = self.image_behind(&digest)?
+                && (!super::staging::unsettled(self)?.contains(&image)
+                    || self.references()?.values().any(|named| *named == image))
+            {
+                return Ok(image);
             }
         } else if let Some(digest) = self.read_reference(reference)? {
             return Ok(digest);
@@ -210,39 +255,6 @@ impl Store {
         let shown = reference.to_string();
         let similar = similar(&shown, self.references().unwrap_or_default().into_keys());
         Err(ImageError::Missing { reference: shown, similar })
-    }
-
-    fn read_reference(&self, reference: &Reference) -> Result<Option<Digest>, ImageError> {
-        let path = self.path("refs").join(escape::file_name(&reference.to_string()));
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(error).doing("read", &path),
-        };
-        match text.trim_end().parse() {
-            Ok(digest) => Ok(Some(digest)),
-            Err(_) => Err(ImageError::Damaged { path, why: "holds no digest".to_owned() }),
-        }
-    }
-
-    /// All references and what they name.
-    pub(crate) fn references(&self) -> Result<BTreeMap<String, Digest>, ImageError> {
-        let mut references = BTreeMap::new();
-        for name in names(&self.path("refs"))? {
-            let reference = escape::unescape(&name)
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .and_then(|text| text.parse::<Reference>().ok());
-            if let Some(reference) = reference
-                && let Some(digest) = self.read_reference(&reference)?
-            {
-                references.insert(reference.to_string(), digest);
-            }
-        }
-        Ok(references)
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -260,7 +272,7 @@ impl Store {
         layers.join(layer_name(diff_id, false))
     }
 
-    fn blob(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {
+    pub(crate) fn blob(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {
         let path = self.blob_path(digest);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -275,7 +287,7 @@ impl Store {
         Ok(bytes)
     }
 
-    fn documents(&self, digest: &Digest) -> Result<(Manifest, ImageConfig), ImageError> {
+    pub(crate) fn documents(&self, digest: &Digest) -> Result<(Manifest, ImageConfig), ImageError> {
         let manifest: Manifest = self.document(digest)?;
         let config = manifest.config.digest.parse().map_err(|_| ImageError::Damaged {
             path: self.blob_path(digest),
@@ -292,43 +304,78 @@ impl Store {
         })
     }
 
-    fn diff_ids(&self, digest: &Digest, config: &ImageConfig) -> Result<Vec<Digest>, ImageError> {
+    pub(crate) fn diff_ids(&self, digest: &Digest, config: &ImageConfig) -> Result<Vec<Digest>, ImageError> {
         config.rootfs.diff_ids.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|error| {
             ImageError::Damaged { path: self.blob_path(digest), why: format!("has a bad layer: {error}") }
         })
     }
 
-    /// The digests of all manifests in the store. Blobs carry no kind, so each is looked at.
-    pub(crate) fn manifests(&self) -> Result<Vec<Digest>, ImageError> {
-        let mut manifests = Vec::new();
-        for name in names(&self.path("blobs/sha256"))? {
-            let Ok(digest) = Digest::from_hex(&name) else { continue };
-            let bytes = fs::read(self.blob_path(&digest)).unwrap_or_default();
-            if serde_json::from_slice::<Manifest>(&bytes).is_ok() {
-                manifests.push(digest);
-            }
-        }
-        Ok(manifests)
-    }
-
-    /// Every image, by its first reference; those without one last.
+    /// Every image that can be read, by its first reference; those without one last.
     ///
     /// # Errors
-    /// When the store can't be read or is damaged.
+    /// When the store can't be read.
     pub fn list(&self) -> Result<Vec<Listed>, ImageError> {
-        let references = self.references()?;
-        let mut listed = Vec::new();
-        for digest in self.manifests()? {
-            listed.push(self.listed(&digest, &references)?.0);
+        Ok(self.listing()?.images)
+    }
+
+    /// The same, with what can't be read: a broken reference or image hides no other.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn listing(&self) -> Result<Listing, ImageError> {
+        let References { named: references, broken } = self.all_references()?;
+        let unsettled = super::staging::unsettled(self)?;
+        let kinds = self.kinds()?;
+        let mut listing = Listing::default();
+        let mut say =
+            |part: &Path, why: &str| listing.broken.push(format!("{} {why}", self.path(part).display()));
+        for (part, _, why) in &broken {
+            say(part, why);
         }
-        listed.sort_by_key(|image: &Listed| (image.references.is_empty(), image.references.clone()));
-        Ok(listed)
+        for (reference, digest) in references.iter().filter(|(_, digest)| !kinds.manifests.contains(*digest))
+        {
+            let part = Self::reference_part(reference);
+            // Removed since the references were read.
+            if !self.path(&part).exists() {
+                continue;
+            }
+            let is_there = self.has_blob(digest);
+            say(
+                &part,
+                &format!(
+                    "names {digest}, which is {}",
+                    if is_there { "damaged" } else { "not in the store" }
+                ),
+            );
+        }
+        for digest in &kinds.manifests {
+            if unsettled.contains(digest) && !references.values().any(|named| named == digest) {
+                continue;
+            }
+            match self.listed(digest, &references, &kinds) {
+                Ok((listed, ..)) => listing.images.push(listed),
+                // Removed meanwhile.
+                Err(_) if !self.has_blob(digest) => {}
+                Err(error) => {
+                    let names: Vec<_> = references
+                        .iter()
+                        .filter(|(_, named)| *named == digest)
+                        .map(|(name, _)| name.as_str())
+                        .collect();
+                    let name = if names.is_empty() { digest.to_string() } else { names.join(", ") };
+                    listing.broken.push(format!("{name}: {}", super::error::chain(&error)));
+                }
+            }
+        }
+        listing.images.sort_by_key(|image: &Listed| (image.references.is_empty(), image.references.clone()));
+        Ok(listing)
     }
 
     fn listed(
         &self,
         digest: &Digest,
         references: &BTreeMap<String, Digest>,
+        kinds: &Kinds,
     ) -> Result<(Listed, ImageConfig, Vec<LayerDetails>), ImageError> {
         let (_, config) = self.documents(digest)?;
         let mut layers = Vec::new();
@@ -340,6 +387,7 @@ impl Store {
         let listed = Listed {
             references: references.iter().filter(|(_, d)| *d == digest).map(|(r, _)| r.clone()).collect(),
             digest: digest.to_string(),
+            indexes: kinds.indexes_of(digest).iter().map(Digest::to_string).collect(),
             architecture: config.architecture.clone(),
             created: config.created.clone(),
             size: layers.iter().map(|layer| layer.summary.bytes).sum(),
@@ -354,7 +402,7 @@ impl Store {
     /// As [`Store::resolve`].
     pub fn inspect(&self, reference: &Reference) -> Result<Details, ImageError> {
         let digest = self.digest_of(reference)?;
-        let (listed, config, layer_details) = self.listed(&digest, &self.references()?)?;
+        let (listed, config, layer_details) = self.listed(&digest, &self.references()?, &self.kinds()?)?;
         Ok(Details { listed, config, layer_details })
     }
 
@@ -385,8 +433,10 @@ impl Store {
         let staging = Staging::begin(self)?;
         let lock = self.lock()?;
         let digest = self.digest_of(reference)?;
-        let all = self.references()?;
+        let all = self.all_references()?;
+        let unknown = all.unknown().map(|(part, why)| format!("{} {why}", self.path(part).display()));
         let (gone, kept): (Vec<_>, Vec<_>) = all
+            .named
             .into_iter()
             .filter(|(_, d)| *d == digest)
             .partition(|(name, _)| reference.digest().is_some() || *name == reference.to_string());
@@ -395,15 +445,21 @@ impl Store {
         let mut dead = Vec::new();
         // No start may be between finding its layers and mounting them.
         let _nobody = self.usage(FlockOperation::LockExclusive)?;
-        if kept.is_empty() {
-            dead = self.unneeded(&BTreeSet::from([digest]))?;
+        if let Some(broken) = unknown.filter(|_| kept.is_empty() && reference.digest().is_none()) {
+            removed.kept = Some(format!(
+                "{digest} stays, since {broken}, and may have named it as well; if it isn't needed, type: \
+                 wharf image remove {}@{digest}",
+                reference.name()
+            ));
+        } else if kept.is_empty() {
+            dead = self.unneeded(&digest)?;
             removed.image = Some(digest.to_string());
             removed.layers = dead.iter().filter(|path| path.starts_with("layers")).count();
             let mounted = mounted_layers();
             if dead
                 .iter()
                 .filter_map(|path| path.file_name()?.to_str())
-                .any(|name| mounted.contains(&name[..64]))
+                .any(|name| name.get(..64).is_some_and(|layer| mounted.contains(layer)))
             {
                 return Err(ImageError::InUse(reference.to_string()));
             }
@@ -421,26 +477,37 @@ impl Store {
         Ok(removed)
     }
 
-    /// What of these images' parts no other image and no import under way needs: paths below the store.
-    pub(crate) fn unneeded(&self, images: &BTreeSet<Digest>) -> Result<Vec<PathBuf>, ImageError> {
-        let mut candidates = BTreeSet::new();
-        let mut needed = BTreeSet::new();
-        for manifest in self.manifests()? {
-            let into = if images.contains(&manifest) { &mut candidates } else { &mut needed };
-            into.extend(self.parts(&manifest)?);
+    /// What of an image's parts no other image and no import under way needs: paths below the store.
+    ///
+    /// Where it can't be told what an image needs, its own or another one, layers and configs stay, for
+    /// [`Store::prune`] to find when that is mended; what nobody else can need goes.
+    fn unneeded(&self, image: &Digest) -> Result<Vec<PathBuf>, ImageError> {
+        let mut needed: BTreeSet<PathBuf> = super::staging::pinned(self)?.into_iter().collect();
+        let kinds = self.kinds()?;
+        let mut is_known = kinds.damaged.keys().all(|damaged| damaged == image);
+        for manifest in kinds.manifests.iter().filter(|manifest| *manifest != image) {
+            match self.parts(manifest, &kinds) {
+                Ok(parts) => needed.extend(parts),
+                Err(_) => is_known = false,
+            }
         }
-        needed.extend(super::staging::pinned(self)?);
+        let own = [Path::new("blobs/sha256").join(image.hex()), super::signatures::part(image)];
+        let candidates: BTreeSet<PathBuf> = match self.parts(image, &kinds) {
+            Ok(parts) if is_known => parts.into_iter().collect(),
+            _ => own.into(),
+        };
         Ok(candidates.difference(&needed).filter(|path| self.path(path).exists()).cloned().collect())
     }
 
-    /// Manifest, config and layers of an image, in both their forms.
-    pub(crate) fn parts(&self, digest: &Digest) -> Result<Vec<PathBuf>, ImageError> {
+    /// Manifest, config, signatures and layers of an image, these in both their forms, and the indexes that list it.
+    pub(crate) fn parts(&self, digest: &Digest, kinds: &Kinds) -> Result<Vec<PathBuf>, ImageError> {
         let (manifest, config) = self.documents(digest)?;
         let blobs = Path::new("blobs/sha256");
-        let mut parts = vec![blobs.join(digest.hex())];
+        let mut parts = vec![blobs.join(digest.hex()), super::signatures::part(digest)];
         if let Ok(config) = manifest.config.digest.parse::<Digest>() {
             parts.push(blobs.join(config.hex()));
         }
+        parts.extend(kinds.indexes_of(digest).iter().map(|index| blobs.join(index.hex())));
         for diff_id in self.diff_ids(digest, &config)? {
             parts.extend([false, true].map(|bottom| Path::new("layers").join(layer_name(&diff_id, bottom))));
         }
@@ -497,7 +564,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
 
 /// The layers that overlay mounts of any mount namespace lie on, by the 64 digits in their paths: the kernel
 /// shows the paths as they were given, which for containers may be relative to the store.
-fn mounted_layers() -> BTreeSet<String> {
+pub(crate) fn mounted_layers() -> BTreeSet<String> {
     let mut mounted = BTreeSet::new();
     let Ok(processes) = fs::read_dir("/proc") else { return mounted };
     for process in processes.flatten() {

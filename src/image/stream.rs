@@ -3,6 +3,8 @@
 //! writing; a few blocks between them, so that memory stays bounded.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::digest::{Digest, Hasher, HashingReader};
@@ -52,9 +54,17 @@ pub(crate) fn peek<R: Read>(mut input: R, count: usize) -> io::Result<(Vec<u8>, 
 pub(crate) fn decompressor<'input>(
     input: impl Read + Send + 'input,
 ) -> io::Result<Box<dyn Read + Send + 'input>> {
+    Ok(told(input)?.1)
+}
+
+/// As [`decompressor`], with what it is that is decompressed.
+fn told<'input>(
+    input: impl Read + Send + 'input,
+) -> io::Result<(Compression, Box<dyn Read + Send + 'input>)> {
     let (first, input) = peek(input, 6)?;
     let buffered = |input| BufReader::with_capacity(BLOCK, input);
-    Ok(match compression(&first) {
+    let how = compression(&first);
+    let plain: Box<dyn Read + Send + 'input> = match how {
         Compression::None => Box::new(input),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered(input))),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered(input))?),
@@ -64,7 +74,73 @@ pub(crate) fn decompressor<'input>(
                     .map_err(io::Error::from)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(buffered(input), stream))
         }
-    })
+    };
+    Ok((how, plain))
+}
+
+/// Below this many bytes a ratio says nothing: they do no harm, and a small file of zeros is nobody's attack.
+const RATIO_FLOOR: u64 = 1 << 30;
+
+/// The input of a decompression bomb.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it unpacks to more than {ratio} bytes for each that was read, which only decompression bombs do; if you trust it, raise `ratio` under [unpack] in wharf.toml"
+)]
+struct Bomb {
+    ratio: u64,
+}
+
+/// As [`decompressor`], with an end to how much may come out for each byte that went in (`ratio` of
+/// [`crate::settings::Unpack`]).
+pub(crate) fn bounded<'input>(
+    input: impl Read + Send + 'input,
+    ratio: u64,
+) -> io::Result<Box<dyn Read + Send + 'input>> {
+    Ok(Box::new(Bounded::new(input, ratio, RATIO_FLOOR)?))
+}
+
+/// Counts what comes out, and what went in for it.
+struct Bounded<'input> {
+    compression: Compression,
+    inner: Box<dyn Read + Send + 'input>,
+    went_in: Arc<AtomicU64>,
+    came_out: u64,
+    ratio: u64,
+    floor: u64,
+}
+
+impl<'input> Bounded<'input> {
+    fn new(input: impl Read + Send + 'input, ratio: u64, floor: u64) -> io::Result<Self> {
+        let went_in = Arc::new(AtomicU64::new(0));
+        let (compression, inner) = told(Counted { inner: input, count: Arc::clone(&went_in) })?;
+        Ok(Self { compression, inner, went_in, came_out: 0, ratio, floor })
+    }
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(into)?;
+        self.came_out += count as u64;
+        // A decompressor reads ahead, so this errs on the side of what is read.
+        let most = self.went_in.load(Ordering::Relaxed).saturating_mul(self.ratio);
+        if self.came_out > self.floor && self.came_out > most {
+            return Err(io::Error::other(Bomb { ratio: self.ratio }));
+        }
+        Ok(count)
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(into)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 /// What passed through.
@@ -75,7 +151,7 @@ pub(crate) struct Passed {
     pub(crate) tar_bytes: u64,
 }
 
-/// Runs `consume` on what `input` decompresses to. All of the input is read and hashed, also what lies
+/// Runs `consume` on what `input` decompresses to, `ratio` bytes at most for each of its own. All of the input is read and hashed, also what lies
 /// behind the end of the archive.
 ///
 /// # Errors
@@ -85,15 +161,17 @@ pub(crate) fn pass<T>(
     what: &str,
     input: impl Read + Send,
     expected: Option<(Digest, u64)>,
+    ratio: u64,
     consume: impl FnOnce(&mut Blocks) -> Result<T, ImageError>,
 ) -> Result<(T, Passed), ImageError> {
-    let mut input = HashingReader::new(input);
+    // Where nobody knows what the blob's digest should be, only the tar's counts.
+    let mut input = HashingReader::new(input, expected.is_some());
     let (full_tx, full) = sync_channel(BLOCKS);
     let (empty, empty_rx) = channel();
     let mut blocks = Blocks { full, empty, block: Vec::new(), used: 0, ended: false };
     let (result, passed) = std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, move || {
-            let hashed = produce(&mut input, &full_tx, &empty_rx);
+            let hashed = produce(&mut input, ratio, &full_tx, &empty_rx);
             drop(full_tx);
             if hashed.is_some() || expected.is_some() {
                 // What lies behind the compressed data belongs to the blob, too.
@@ -122,35 +200,40 @@ pub(crate) fn pass<T>(
         if blob_bytes < bytes {
             return Err(ImageError::Truncated { what: what.to_owned() });
         }
-        if digest != blob {
+        if let Some(found) = blob.filter(|blob| *blob != digest) {
             return Err(ImageError::Digest {
                 what: what.to_owned(),
                 expected: digest.to_string(),
-                found: blob.to_string(),
+                found: found.to_string(),
             });
         }
     }
     let value = result?;
-    let Some((diff_id, tar_bytes)) = hashed else {
+    let Some((diff_id, tar_bytes)) = hashed.and_then(|(digest, bytes)| Some((digest.or(blob)?, bytes)))
+    else {
         return Err(ImageError::Truncated { what: what.to_owned() });
     };
     Ok((value, Passed { diff_id, tar_bytes }))
 }
 
-/// The reading thread. Nothing is returned when it couldn't go to the end; the other side has the reason.
-fn produce(
-    input: &mut (impl Read + Send),
+/// The reading thread: the tar's digest, and how many bytes it has. The digest is left to `input` where that hashes
+/// the same bytes. Nothing is returned when it couldn't go to the end; the other side has the reason.
+fn produce<R: Read + Send>(
+    input: &mut HashingReader<R>,
+    ratio: u64,
     full: &SyncSender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
-) -> Option<(Digest, u64)> {
-    let mut tar = match decompressor(input) {
+) -> Option<(Option<Digest>, u64)> {
+    let hashes = input.hashes();
+    let mut tar = match Bounded::new(input, ratio, RATIO_FLOOR) {
         Ok(tar) => tar,
         Err(error) => {
             let _ = full.send(Err(error));
             return None;
         }
     };
-    let (mut hasher, mut bytes) = (Hasher::default(), 0);
+    let is_hashed = hashes && tar.compression == Compression::None;
+    let (mut hasher, mut bytes) = ((!is_hashed).then(Hasher::default), 0);
     loop {
         let mut block = empty.try_recv().unwrap_or_default();
         block.resize(BLOCK, 0);
@@ -167,10 +250,12 @@ fn produce(
             }
         }
         if filled == 0 {
-            return Some((hasher.finish(), bytes));
+            return Some((hasher.map(Hasher::finish), bytes));
         }
         block.truncate(filled);
-        hasher.update(&block);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&block);
+        }
         bytes += filled as u64;
         full.send(Ok(block)).ok()?;
     }
@@ -227,3 +312,25 @@ impl Read for Blocks {
 }
 
 impl Skip for &mut Blocks {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bombs_are_stopped_and_nothing_else() {
+        let zeros = zstd::encode_all(io::repeat(0).take(32 << 20), 1).expect("compressed");
+        let read = |bytes: &[u8], ratio, floor| {
+            io::copy(&mut Bounded::new(bytes, ratio, floor).expect("a reader"), &mut io::sink())
+        };
+        let error = read(&zeros, 1_000, 1 << 20).expect_err("a bomb").to_string();
+        assert!(
+            error.contains("more than 1000 bytes") && error.contains("`ratio` under [unpack]"),
+            "{error}"
+        );
+        assert_eq!(read(&zeros, 1_000, 64 << 20).ok(), Some(32 << 20));
+        assert_eq!(read(&zeros, 1 << 20, 0).ok(), Some(32 << 20));
+        let plain = vec![7; 1 << 20];
+        assert_eq!(read(&plain, 1, 0).ok(), Some(1 << 20));
+    }
+}

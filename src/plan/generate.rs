@@ -6,16 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{PLAN_FORMAT, Plan, unit};
-use crate::check::{self, Checked, Connections};
+use crate::check::{self, Checked, Connections, Container, RootSource, Supplies};
 use crate::host::HostFacts;
 use crate::report::{self, Finding, Level, Place, Source, Style};
-use crate::spec::{ContainerName, Document};
+use crate::settings::{Policy, Settings};
+use crate::spec::{ContainerName, Document, Reference};
 
-/// The texts that declare one container.
+/// The texts that declare one container; or one image, or the host's settings, which have no name.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct Files<N = ContainerName> {
     /// Its name.
-    pub name: ContainerName,
+    pub name: N,
     /// `NAME.toml`, or the template's file.
     pub main: Arc<Source>,
     /// Drop-ins in the order in which they are laid over it.
@@ -35,6 +36,8 @@ pub struct Output {
     pub beside: Beside,
     /// Whether multi-user.target wants it.
     pub autostart: bool,
+    /// The image that it runs and the unit that fetches that, where there is one; what the unit's text says.
+    pub image: Option<(Reference, String)>,
 }
 
 /// What lies beside a unit.
@@ -48,16 +51,25 @@ pub enum Beside {
 
 /// Parses, merges and checks a container's files. A panic on the way becomes a finding.
 pub fn check(files: &Files) -> Checked {
-    guarded(&files.main, || {
-        let (document, findings) = document(files);
-        let mut checked = check::check(&files.name, &document, findings);
-        checked.autostart &= !files.name.is_template();
-        checked
-    })
+    guarded(
+        &files.main,
+        || {
+            let (document, findings) = document(files);
+            let mut checked = check::check(&files.name, &document, findings);
+            checked.autostart &= !files.name.is_template();
+            checked
+        },
+        |finding| Checked {
+            container: None,
+            findings: vec![finding],
+            autostart: false,
+            connections: Connections::default(),
+        },
+    )
 }
 
-/// A container's files as one tree, with what was wrong with reading them.
-pub fn document(files: &Files) -> (Document, Vec<Finding>) {
+/// The files of one thing as one tree, with what was wrong with reading them.
+pub fn document<N>(files: &Files<N>) -> (Document, Vec<Finding>) {
     let (mut document, mut findings) = Document::parse(&files.main);
     findings.extend(files.findings.iter().cloned());
     for drop_in in &files.drop_ins {
@@ -68,9 +80,10 @@ pub fn document(files: &Files) -> (Document, Vec<Finding>) {
     (document, findings)
 }
 
-/// Compares the files of all containers, each of which [`check`] has looked at alone, and lays what is found
+/// Compares the files of all containers, each of which [`check()`] has looked at alone, and lays what is found
 /// by the container in whose files it is. All that are declared must be there: who isn't can't be linked to.
-pub fn compare(all: &mut [(Files, Checked)]) {
+/// `supplies` is what the files of images say.
+pub fn compare(all: &mut [(Files, Checked)], supplies: &Supplies) {
     let known = all.iter().map(|(files, checked)| (&files.name, checked)).collect();
     // A panic must not leave the host without units. What the files say each by itself stands then.
     let found = catch_unwind(AssertUnwindSafe(|| check::across(&known))).unwrap_or_else(|panic| {
@@ -88,6 +101,7 @@ pub fn compare(all: &mut [(Files, Checked)]) {
         found_by.entry(name).or_default().push(finding);
     }
     for (files, checked) in all {
+        super::image::supply(checked, supplies);
         let Some(more) = found_by.remove(&files.name) else { continue };
         checked.findings.extend(more);
         report::sort(&mut checked.findings);
@@ -104,18 +118,17 @@ fn reason(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Runs what must not take its neighbours down.
-fn guarded(main: &Arc<Source>, run: impl FnOnce() -> Checked) -> Checked {
+pub(super) fn guarded<T>(
+    main: &Arc<Source>,
+    run: impl FnOnce() -> T,
+    broken: impl FnOnce(Finding) -> T,
+) -> T {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let why = reason(panic.as_ref());
-        let finding =
+        broken(
             Finding::error(Place::file(main), format!("Wharf made a mistake reading this file: {why}"))
-                .hint("this is a fault of Wharf's; please report it with the file");
-        Checked {
-            container: None,
-            findings: vec![finding],
-            autostart: false,
-            connections: Connections::default(),
-        }
+                .hint("this is a fault of Wharf's; please report it with the file"),
+        )
     })
 }
 
@@ -125,6 +138,7 @@ pub fn output(
     checked: &Checked,
     last_good: impl FnOnce() -> Option<Plan>,
     facts: HostFacts,
+    settings: &Settings,
 ) -> Output {
     let name = files.name.clone();
     if let Some(container) = &checked.container {
@@ -132,6 +146,7 @@ pub fn output(
             format: PLAN_FORMAT,
             source: files.main.path.clone(),
             outdated: None,
+            trust: policy(container, settings),
             unit: unit::unit(container, &files.main.path, facts),
             container: container.clone(),
         };
@@ -141,6 +156,7 @@ pub fn output(
                 unit: plan.unit,
                 beside: Beside::Plan(text),
                 autostart: container.autostart,
+                image: image_of(container),
             };
         }
     }
@@ -150,12 +166,14 @@ pub fn output(
     let problem = errors.first().map_or_else(|| "no reason known".to_owned(), Finding::short_line);
     let good = last_good().filter(|plan| plan.format == PLAN_FORMAT && plan.container.name == name);
     if let Some(mut plan) = good {
+        // What a file says may be outdated; what this host trusts isn't.
+        plan.trust = policy(&plan.container, settings);
         let description = unit::outdated_description(&plan.container, &problem);
         plan.unit = crate::unit::replace(&plan.unit, "Description", &description);
         plan.outdated = Some(text.clone());
-        let autostart = plan.container.autostart;
+        let (autostart, image) = (plan.container.autostart, image_of(&plan.container));
         if let Ok(json) = serde_json::to_string(&plan) {
-            return Output { name, unit: plan.unit, beside: Beside::Plan(json), autostart };
+            return Output { name, unit: plan.unit, beside: Beside::Plan(json), autostart, image };
         }
     }
     Output {
@@ -163,6 +181,23 @@ pub fn output(
         name,
         beside: Beside::Findings(text),
         autostart: checked.autostart,
+        image: None,
+    }
+}
+
+fn image_of(container: &Container) -> Option<(Reference, String)> {
+    let RootSource::Image(reference) = &container.source else { return None };
+    Some((reference.clone(), container.supply.as_ref()?.unit.clone()?))
+}
+
+/// What the host asks of the container's image; nothing of a folder.
+fn policy(container: &Container, settings: &Settings) -> Policy {
+    match &container.source {
+        RootSource::Image(reference) => {
+            let own = container.supply.as_ref().and_then(|supply| supply.trust.as_ref());
+            settings.policy(reference, own).clone()
+        }
+        RootSource::Folder(_) => Policy::Any,
     }
 }
 
@@ -184,25 +219,26 @@ mod tests {
     #[test]
     fn a_panic_is_a_finding() {
         let source = Source::new("x.toml", "");
-        let checked = guarded(&source, || panic!("on purpose"));
-        assert!(checked.findings[0].message.contains("on purpose"));
+        let finding = guarded(&source, || panic!("on purpose"), |finding| finding);
+        assert!(finding.message.contains("on purpose"));
     }
 
     #[test]
     fn last_good_plan() {
         let good = files(GOOD);
-        let first = output(&good, &check(&good), || None, HostFacts::default());
+        let first = output(&good, &check(&good), || None, HostFacts::default(), &Settings::default());
         let Beside::Plan(text) = &first.beside else { panic!("{first:?}") };
         let plan: Plan = serde_json::from_str(text).expect("a plan");
         assert_eq!(plan.unit, first.unit);
         let bad = files("image = 3\n");
-        let again = output(&bad, &check(&bad), || Some(plan.clone()), HostFacts::default());
+        let again =
+            output(&bad, &check(&bad), || Some(plan.clone()), HostFacts::default(), &Settings::default());
         assert!(again.unit.contains("LAST GOOD PLAN: nginx.toml:1:9"), "{}", again.unit);
         let Beside::Plan(text) = &again.beside else { panic!("{again:?}") };
         let kept: Plan = serde_json::from_str(text).expect("a plan");
         assert!(kept.outdated.is_some_and(|text| text.contains("must be a text")));
         assert_eq!(kept.container, plan.container);
-        let refused = output(&bad, &check(&bad), || None, HostFacts::default());
+        let refused = output(&bad, &check(&bad), || None, HostFacts::default(), &Settings::default());
         assert!(refused.unit.contains("wharf-executor refuse nginx"), "{}", refused.unit);
         assert!(refused.autostart);
     }
@@ -215,19 +251,19 @@ mod tests {
         };
         let all = |files: &[&Files]| {
             let mut all: Vec<_> = files.iter().map(|files| ((*files).clone(), check(files))).collect();
-            compare(&mut all);
+            compare(&mut all, &Supplies::default());
             all
         };
         let (web, db) = (named("web", "image = \"x\"\nlinks = [\"db\"]\n"), named("db", GOOD));
         let both = all(&[&web, &db]);
-        let first = output(&web, &both[0].1, || None, HostFacts::default());
+        let first = output(&web, &both[0].1, || None, HostFacts::default(), &Settings::default());
         let Beside::Plan(text) = &first.beside else { panic!("{first:?}") };
         let plan: Plan = serde_json::from_str(text).expect("a plan");
         assert!(first.unit.contains("\nWants=db-container.service\nAfter=db-container.service\n"));
         // The database's file is gone: what ran goes on, and says so.
         let alone = all(&[&web]);
         assert!(alone[0].1.container.is_none() && alone[0].1.autostart);
-        let again = output(&web, &alone[0].1, || Some(plan), HostFacts::default());
+        let again = output(&web, &alone[0].1, || Some(plan), HostFacts::default(), &Settings::default());
         assert!(again.unit.contains("LAST GOOD PLAN: web.toml:2:10"), "{}", again.unit);
         assert!(matches!(again.beside, Beside::Plan(_)));
     }

@@ -1,7 +1,9 @@
 //! What is going to happen, as values: the plan that the generator leaves beside a unit, and the steps that
 //! the executor takes at start. Pure: no I/O, no clock, no environment.
 
+mod footprint;
 mod generate;
+mod image;
 pub mod process;
 pub mod steps;
 pub mod unit;
@@ -11,7 +13,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Container;
+use crate::settings::Policy;
 
+pub use image::{
+    COMMAND, ImageOutput, ImagePlan, STALLED, check_image, check_settings, compare_images, for_all_images,
+    image_output, implicit_output,
+};
+
+pub use footprint::{Footprint, footprint};
 pub use generate::{Beside, Files, Output, check, compare, document, output};
 
 /// The version of the form of [`Plan`]; the executor refuses any other, and says to reload systemd.
@@ -30,6 +39,9 @@ pub struct Plan {
     /// Why this is the last good plan and not what the files say now: the findings, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated: Option<String>,
+    /// What its image must have for a start, as `wharf.toml` says for its repository.
+    #[serde(default, skip_serializing_if = "Policy::is_any")]
+    pub trust: Policy,
     /// The container as checked.
     pub container: Container,
     /// The text of the unit that goes with it, for the generator to put back when the file goes bad.

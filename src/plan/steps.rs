@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::process::Process;
 use crate::check::{Bind, Container, MountKind, Network, RootMode, UserName};
+use crate::image::Implied;
 use crate::spec::{ContainerName, Link, LinkTarget, Ports, Publish};
 
 /// A step of the executor, outside the container.
@@ -49,6 +50,9 @@ pub enum HostStep {
     Root {
         /// How many layers.
         layers: usize,
+        /// Folders that come into the layer in memory, above those that layers only imply.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        implied: Vec<ImpliedFolder>,
     },
     /// Make a folder of the files by which programs learn names, and mount it read-only at [`NAMES`]: a folder,
     /// since a file that is replaced on the host stays the old one where it is mounted itself.
@@ -114,6 +118,21 @@ pub enum HostStep {
         /// Containers, or the host.
         links: Vec<LinkTarget>,
     },
+}
+
+/// A folder that a layer has without saying how it looks: it is made once more on top, as the highest layer has it
+/// that does say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImpliedFolder {
+    /// From the root on, without a slash at the beginning; empty for the root.
+    #[serde(serialize_with = "escaped")]
+    pub path: Vec<u8>,
+    /// The layer's number.
+    pub layer: usize,
+}
+
+fn escaped<S: serde::Serializer>(path: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&crate::image::escaped(path))
 }
 
 /// A step of the container's first process.
@@ -222,15 +241,19 @@ const PROTECTED: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// The memory file systems that a read-only root gets, since nearly every program writes there.
 const SCRATCH: [(&str, u32); 3] = [("/run", 0o755), ("/tmp", 0o1777), ("/var/tmp", 0o1777)];
 
+/// How many implied folders are told, of thousands at times.
+const SHOWN: usize = 4;
+
 /// Where the folder of names is mounted; its files are reached by links in /etc.
 pub const NAMES: &str = "/etc/.wharf";
 
-/// What the executor and the first process do to start a container from these layers, the lowest first.
-pub fn steps(container: &Container, layers: &[PathBuf], process: &Process) -> Steps {
-    Steps { host: host(container, layers), inner: inner(container, process) }
+/// What the executor and the first process do to start a container from these layers, the lowest first. `implied` are
+/// the folders of which overlayfs would show what no layer has said.
+pub fn steps(container: &Container, layers: &[PathBuf], implied: &[Implied], process: &Process) -> Steps {
+    Steps { host: host(container, layers, implied), inner: inner(container, process) }
 }
 
-fn host(container: &Container, layers: &[PathBuf]) -> Vec<HostStep> {
+pub(super) fn host(container: &Container, layers: &[PathBuf], implied: &[Implied]) -> Vec<HostStep> {
     let mut steps = Vec::new();
     if container.user_namespace {
         steps.push(HostStep::LeaseIds);
@@ -253,12 +276,17 @@ fn host(container: &Container, layers: &[PathBuf]) -> Vec<HostStep> {
     // Images have the same layer twice at times, an empty one mostly, which overlayfs refuses. The upper one
     // hides all that is in the lower.
     let distinct = layers.iter().enumerate().filter(|(at, tree)| !layers[at + 1..].contains(tree));
-    let distinct: Vec<HostStep> = distinct
-        .enumerate()
-        .map(|(number, (_, tree))| HostStep::Layer { number, tree: tree.clone() })
+    let distinct: Vec<&PathBuf> = distinct.map(|(_, tree)| tree).collect();
+    let implied = implied
+        .iter()
+        .filter_map(|Implied { path, layer }| {
+            let number = distinct.iter().position(|tree| layers.get(*layer) == Some(tree))?;
+            Some(ImpliedFolder { path: path.clone(), layer: number })
+        })
         .collect();
-    let root = HostStep::Root { layers: distinct.len() };
-    steps.extend(distinct);
+    let root = HostStep::Root { layers: distinct.len(), implied };
+    let tree = |(number, tree): (usize, &PathBuf)| HostStep::Layer { number, tree: tree.clone() };
+    steps.extend(distinct.into_iter().enumerate().map(tree));
     steps.push(root);
     steps.extend(names(container));
     steps.extend(["/proc", "/sys"].map(|target| HostStep::Folder { target: target.into() }));
@@ -388,12 +416,27 @@ impl fmt::Display for HostStep {
             Self::MapIds => f.write_str("map the container's ids to the leased range"),
             Self::Interface => f.write_str("connect eth0 of the first process's network with the host"),
             Self::Layer { number, tree } => write!(f, "layer {number}: {}", tree.display()),
-            // None are known: the image isn't in the store.
-            Self::Root { layers: 0 } => {
-                f.write_str("join the image's layers and a layer in memory to the root")
+            Self::Root { layers, implied } => {
+                match layers {
+                    // None are known: the image isn't in the store.
+                    0 => f.write_str("join the image's layers and a layer in memory to the root"),
+                    1 => f.write_str("join the layer and a layer in memory to the root"),
+                    _ => write!(f, "join the {layers} layers and a layer in memory to the root"),
+                }?;
+                for (number, folder) in implied.iter().take(SHOWN).enumerate() {
+                    let begin = if number == 0 { "; " } else { ", " };
+                    write!(
+                        f,
+                        "{begin}/{} as layer {} has it",
+                        crate::image::escaped(&folder.path),
+                        folder.layer
+                    )?;
+                }
+                match implied.len().saturating_sub(SHOWN) {
+                    0 => Ok(()),
+                    more => write!(f, ", and {more} more"),
+                }
             }
-            Self::Root { layers: 1 } => f.write_str("join the layer and a layer in memory to the root"),
-            Self::Root { layers } => write!(f, "join the {layers} layers and a layer in memory to the root"),
             Self::Names { hostname, links, resolver } => {
                 write!(f, "mount {NAMES}, read-only, with the names {hostname}")?;
                 for link in links {

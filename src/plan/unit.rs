@@ -11,7 +11,7 @@ use crate::unit::{Percent, Section, Unit};
 /// Where the executor is installed.
 pub const EXECUTOR: &str = "/usr/libexec/wharf/wharf-executor";
 
-/// The comment on top of every unit.
+/// The comment on top of every unit of a container.
 const COMMENT: &str = "Made by wharf-generator at each reload: edit the container's file instead.";
 
 /// The unit that runs a container. `source` is the container's file.
@@ -78,6 +78,10 @@ fn unit_section(container: &Container, source: &Path, percent: Percent) -> Secti
         Network::None => {}
     }
     links(&mut unit, container, percent);
+    // `Wants=`: an image that is there and can't be had anew is no reason not to run it.
+    if let Some(image) = container.supply.as_ref().and_then(|supply| supply.unit.as_deref()) {
+        unit.text("Wants", image, Percent::Literal).text("After", image, Percent::Literal);
+    }
     unit.word("RequiresMountsFor", "/var/lib/wharf");
     for path in host_paths(container) {
         unit.quoted("RequiresMountsFor", &path.to_string_lossy(), percent);

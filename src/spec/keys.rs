@@ -1,4 +1,7 @@
-//! The one table of keys: what the parser takes, suggestions suggest and the manual says.
+//! The tables of keys, one for each kind of file: what the parser takes, suggestions suggest and the manual says.
+
+mod host;
+mod image;
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,51 @@ pub enum Status {
     Later(&'static str),
 }
 
-/// A key of a container's file.
+/// What can be written in one kind of file.
+#[derive(Clone, Copy, Debug)]
+pub struct Vocabulary {
+    /// Continues "is not a key of".
+    pub of: &'static str,
+    /// The file, below a folder of the search path.
+    pub file: &'static str,
+    /// Every key, ordered by path.
+    pub keys: &'static [Key],
+    /// Words of other programs' files, and the keys of the top level that do here what they do there.
+    pub habits: &'static [(&'static str, &'static str)],
+}
+
+/// Containers.
+pub const CONTAINER: Vocabulary =
+    Vocabulary { of: "a container", file: "containers/NAME.toml", keys: KEYS, habits: HABITS };
+
+/// Images.
+pub const IMAGE: Vocabulary =
+    Vocabulary { of: "an image", file: "images/NAME.toml", keys: image::KEYS, habits: image::HABITS };
+
+/// The host's settings.
+pub const HOST: Vocabulary =
+    Vocabulary { of: "wharf.toml", file: "wharf.toml", keys: host::KEYS, habits: host::HABITS };
+
+/// All kinds of files.
+pub const ALL: [&Vocabulary; 3] = [&CONTAINER, &IMAGE, &HOST];
+
+impl Vocabulary {
+    /// The key of a path, where `*` stands for a key that the administrator chose.
+    pub fn find(&self, path: &str) -> Option<&'static Key> {
+        self.keys.binary_search_by(|key| key.path.cmp(path)).ok().map(|index| &self.keys[index])
+    }
+
+    /// The keys right below a table; those of the top level below the empty path.
+    pub fn below<'t>(&self, table: &'t str) -> impl Iterator<Item = (&'static str, &'static Key)> + use<'t> {
+        self.keys.iter().filter_map(move |key| {
+            let rest =
+                if table.is_empty() { key.path } else { key.path.strip_prefix(table)?.strip_prefix('.')? };
+            (!rest.contains('.')).then_some((rest, key))
+        })
+    }
+}
+
+/// A key of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Its path, `.` between tables, `*` for a key that the administrator chooses.
@@ -112,7 +159,26 @@ const fn later(
 /// What to do while there is no `[health]`.
 const NO_HEALTH: &str = "leave [health] out; systemd restarts the container when its process ends";
 
-/// Every key, ordered by path.
+/// Words of other files, for containers.
+const HABITS: &[(&str, &str)] = &[
+    ("bind", "mounts"),
+    ("cap-add", "user-namespace"),
+    ("cmd", "command"),
+    ("depends-on", "links"),
+    ("env", "environment"),
+    ("env-file", "environment-files"),
+    ("environment-file", "environment-files"),
+    ("exec", "command"),
+    ("healthcheck", "health"),
+    ("network-mode", "network"),
+    ("ports", "publish"),
+    ("service", "systemd"),
+    ("volume", "mounts"),
+    ("volumes", "mounts"),
+    ("workdir", "working-directory"),
+];
+
+/// Every key of a container, ordered by path.
 pub const KEYS: &[Key] = &[
     key(
         "autostart",
@@ -467,51 +533,43 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
-/// The key of a path, where `*` stands for a key that the administrator chose.
-pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.binary_search_by(|key| key.path.cmp(path)).ok().map(|index| &KEYS[index])
-}
-
-/// The keys right below a table; those of the top level below the empty path.
-pub fn below(table: &str) -> impl Iterator<Item = (&'static str, &'static Key)> {
-    KEYS.iter().filter_map(move |key| {
-        let rest =
-            if table.is_empty() { key.path } else { key.path.strip_prefix(table)?.strip_prefix('.')? };
-        (!rest.contains('.')).then_some((rest, key))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sorted_and_unique() {
-        for pair in KEYS.windows(2) {
+        for pair in ALL.iter().flat_map(|vocabulary| vocabulary.keys.windows(2)) {
             assert!(pair[0].path < pair[1].path, "{} and {}", pair[0].path, pair[1].path);
         }
     }
 
     #[test]
     fn every_key_is_below_a_table_and_documented() {
-        for key in KEYS {
-            assert_eq!(find(key.path), Some(key));
-            if let Some((table, _)) = key.path.rsplit_once('.') {
-                let table = table.strip_suffix(".*").unwrap_or(table);
-                let kind = find(table).expect(key.path).kind;
-                assert!(matches!(kind, Kind::Table | Kind::Tables), "{}", key.path);
+        for vocabulary in ALL {
+            for key in vocabulary.keys {
+                assert_eq!(vocabulary.find(key.path), Some(key));
+                if let Some((table, _)) = key.path.rsplit_once('.') {
+                    let table = table.strip_suffix(".*").unwrap_or(table);
+                    let kind = vocabulary.find(table).expect(key.path).kind;
+                    assert!(matches!(kind, Kind::Table | Kind::Tables), "{}", key.path);
+                }
+                assert!(key.doc.ends_with('.') && !key.doc.contains('\n'), "{}", key.path);
+                let name = key.path.rsplit('.').next().expect("a name");
+                assert!(key.example.contains(name), "{}", key.path);
             }
-            assert!(key.doc.ends_with('.') && !key.doc.contains('\n'), "{}", key.path);
-            let name = key.path.rsplit('.').next().expect("a name");
-            assert!(key.example.contains(name), "{}", key.path);
+            for (_, meant) in vocabulary.habits {
+                assert!(vocabulary.find(meant).is_some(), "{meant}");
+            }
         }
     }
 
     #[test]
     fn neighbours() {
-        assert!(below("").any(|(name, _)| name == "image"));
-        assert!(below("").all(|(name, _)| !name.contains('.')));
-        assert_eq!(below("stop").map(|(name, _)| name).collect::<Vec<_>>(), ["signal", "timeout"]);
-        assert_eq!(below("mounts.*").count(), 7);
+        assert!(CONTAINER.below("").any(|(name, _)| name == "image"));
+        assert!(CONTAINER.below("").all(|(name, _)| !name.contains('.')));
+        assert_eq!(CONTAINER.below("stop").map(|(name, _)| name).collect::<Vec<_>>(), ["signal", "timeout"]);
+        assert_eq!(CONTAINER.below("mounts.*").count(), 7);
+        assert_eq!(HOST.below("trust.rules.*").map(|(name, _)| name).collect::<Vec<_>>(), ["keys", "policy"]);
     }
 }

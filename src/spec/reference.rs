@@ -47,6 +47,18 @@ impl Reference {
         &self.name
     }
 
+    /// The registry before the name, where there is one: a first part with a dot or a port, or `localhost`.
+    pub fn registry(&self) -> Option<&str> {
+        let (first, _) = self.name.split_once('/')?;
+        is_registry(first).then_some(first)
+    }
+
+    /// The same, pinned to another digest.
+    #[must_use]
+    pub fn pinned(&self, digest: &str) -> Self {
+        Self { digest: Some(digest.to_owned()), ..self.clone() }
+    }
+
     /// The tag; `latest` where the text had neither tag nor digest.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
@@ -58,7 +70,12 @@ impl Reference {
     }
 }
 
-fn is_component(text: &str) -> bool {
+fn is_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
+}
+
+/// Whether a text can stand between the slashes of a name.
+pub(crate) fn is_component(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     // Separators are `.`, `_`, `__` or a run of `-`, and stand only between letters and digits.
     let separators = text.split(plain).filter(|run| !run.is_empty());
@@ -67,7 +84,8 @@ fn is_component(text: &str) -> bool {
         && separators.into_iter().all(|run| matches!(run, "." | "_" | "__") || run.bytes().all(|b| b == b'-'))
 }
 
-fn is_host(text: &str) -> bool {
+/// Whether a text can be a registry, perhaps with a port.
+pub(crate) fn is_host(text: &str) -> bool {
     let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
     let label = |label: &str| {
         !label.is_empty()
@@ -106,8 +124,7 @@ impl FromStr for Reference {
         }
         for (index, part) in name.split('/').enumerate() {
             // The first part is a registry where it has a dot or a port, or is `localhost`.
-            let registry =
-                index == 0 && name.contains('/') && (part.contains(['.', ':']) || part == "localhost");
+            let registry = index == 0 && name.contains('/') && is_registry(part);
             if !(if registry { is_host(part) } else { is_component(part) }) {
                 return Err(ReferenceError::Component(part.to_owned()));
             }

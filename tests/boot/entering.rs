@@ -4,23 +4,20 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use super::containers::{DEBIAN, declare, feed, forget, property, until, with};
-use super::machine::{Kind, Machine, Output, Result};
-use super::stage::{Stage, Story, Told};
+use super::machine::{Machine, Output, Result};
+use super::stage::{On, Stage, Story, Told};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "a program enters a container and ends as itself", kinds: BOTH, tell: programs },
-    Story { name: "what can't be entered says why", kinds: FAST, tell: refusals },
-    Story { name: "what enters is held as the first process is", kinds: FAST, tell: held },
-    Story { name: "what enters reads and writes at full speed", kinds: FAST, tell: streams },
-    Story { name: "what enters has a terminal of its own", kinds: FAST, tell: terminals },
-    Story { name: "what enters gets signals, and ends with its command", kinds: FAST, tell: ends },
-    Story { name: "what enters can't be looked into on its way", kinds: FAST, tell: hidden },
-    Story { name: "the containers that were entered go", kinds: BOTH, tell: leave },
+    Story { name: "a program enters a container and ends as itself", on: On::FastThenFull, tell: programs },
+    Story { name: "what can't be entered says why", on: On::Fast, tell: refusals },
+    Story { name: "what enters is held as the first process is", on: On::Fast, tell: held },
+    Story { name: "what enters reads and writes at full speed", on: On::Fast, tell: streams },
+    Story { name: "what enters has a terminal of its own", on: On::Fast, tell: terminals },
+    Story { name: "what enters gets signals, and ends with its command", on: On::Fast, tell: ends },
+    Story { name: "what enters can't be looked into on its way", on: On::Fast, tell: hidden },
+    Story { name: "the containers that were entered go", on: On::FastThenFull, tell: leave },
 ];
-
-const BOTH: &[Kind] = &[Kind::Fast, Kind::Full];
-const FAST: &[Kind] = &[Kind::Fast];
 
 /// Their own user namespace or the host's, their own network or the host's, a program or an init as process 1,
 /// root and another user.

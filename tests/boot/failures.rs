@@ -6,17 +6,15 @@
 use std::path::PathBuf;
 
 use super::containers::{DEBIAN, declare, forget, property, until, with};
-use super::machine::{Context, Kind, Machine, Result};
-use super::stage::{Stage, Story, Told, project};
+use super::machine::{Context, Machine, Result};
+use super::stage::{On, Stage, Story, Told, project};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "each failure is named where people look", kinds: FAST, tell: failures },
-    Story { name: "one broken file among fifty hides nothing", kinds: FAST, tell: broken },
-    Story { name: "a container goes on with its last good plan", kinds: FAST, tell: last_good },
+    Story { name: "each failure is named where people look", on: On::Fast, tell: failures },
+    Story { name: "one broken file among fifty hides nothing", on: On::Fast, tell: broken },
+    Story { name: "a container goes on with its last good plan", on: On::Fast, tell: last_good },
 ];
-
-const FAST: &[Kind] = &[Kind::Fast];
 
 /// A failure: how it is made, and how it ends.
 struct Case {

@@ -3,25 +3,22 @@
 use std::collections::BTreeMap;
 
 use super::containers::{DEBIAN, declare, forget, log, once, property, run_once, until, with};
-use super::machine::{Kind, Machine, Result};
-use super::stage::{Feature, Stage, Story, Told};
+use super::machine::{Machine, Result};
+use super::stage::{Feature, On, Stage, Story, Told};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "templates have instances", kinds: FAST, tell: templates },
-    Story { name: "drop-ins, masks, enable and disable", kinds: FAST, tell: files },
-    Story { name: "environment files are read at each start", kinds: FAST, tell: environment },
-    Story { name: "volumes begin as the image and are kept", kinds: FAST, tell: volumes },
-    Story { name: "roots refuse, forget, or are a folder", kinds: FAST, tell: roots },
-    Story { name: "the least privilege is the default", kinds: FAST, tell: inside },
-    Story { name: "limits are the unit's", kinds: BOTH, tell: limits },
-    Story { name: "a hog is killed at its limit", kinds: BOTH, tell: hog },
-    Story { name: "wharf ps says what systemd says", kinds: FAST, tell: ps },
-    Story { name: "wharf inspect says what was asked and what is in force", kinds: FAST, tell: inspect },
+    Story { name: "templates have instances", on: On::Fast, tell: templates },
+    Story { name: "drop-ins, masks, enable and disable", on: On::Fast, tell: files },
+    Story { name: "environment files are read at each start", on: On::Fast, tell: environment },
+    Story { name: "volumes begin as the image and are kept", on: On::Fast, tell: volumes },
+    Story { name: "roots refuse, forget, or are a folder", on: On::Fast, tell: roots },
+    Story { name: "the least privilege is the default", on: On::Fast, tell: inside },
+    Story { name: "limits are the unit's", on: On::Both, tell: limits },
+    Story { name: "a hog is killed at its limit", on: On::Both, tell: hog },
+    Story { name: "wharf ps says what systemd says", on: On::Fast, tell: ps },
+    Story { name: "wharf inspect says what was asked and what is in force", on: On::Fast, tell: inspect },
 ];
-
-const BOTH: &[Kind] = &[Kind::Fast, Kind::Full];
-const FAST: &[Kind] = &[Kind::Fast];
 
 /// A container that says something and stays until it is told to end.
 const STAYS: &str = "image = 'debian:13'\nnetwork = 'none'\nautostart = false\n";

@@ -1,18 +1,16 @@
 //! What is left of Wharf while a container runs, and when its start is cut off: nothing.
 
 use super::containers::{DEBIAN, declare, forget, log, property, until, with};
-use super::machine::{Kind, Machine, Result};
-use super::stage::{Stage, Story, Told};
+use super::machine::{Machine, Result};
+use super::stage::{On, Stage, Story, Told};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "nothing of Wharf's runs beside a container", kinds: FAST, tell: nothing_beside },
-    Story { name: "a program that ends at once has its exact status", kinds: FAST, tell: at_once },
-    Story { name: "an init stays where one is asked for", kinds: FAST, tell: init },
-    Story { name: "an executor killed after any step leaves nothing in the way", kinds: FAST, tell: killed },
+    Story { name: "nothing of Wharf's runs beside a container", on: On::Fast, tell: nothing_beside },
+    Story { name: "a program that ends at once has its exact status", on: On::Fast, tell: at_once },
+    Story { name: "an init stays where one is asked for", on: On::Fast, tell: init },
+    Story { name: "an executor killed after any step leaves nothing in the way", on: On::Fast, tell: killed },
 ];
-
-const FAST: &[Kind] = &[Kind::Fast];
 
 /// Every process that runs a program of Wharf's, in any cgroup.
 const OURS: &str = "for exe in /proc/[0-9]*/exe; do \

@@ -2,24 +2,20 @@
 
 use std::time::Duration;
 
-use super::machine::{Kind, Machine, Recipe};
-use super::stage::{Feature, Stage, Story, Told, install_wharf, some_moment};
+use super::machine::{Machine, Recipe};
+use super::stage::{Feature, On, Stage, Story, Told, install_wharf, some_moment};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "a machine boots to the end", kinds: BOTH, tell: boots },
-    Story { name: "a plain service runs and its exit status is exact", kinds: BOTH, tell: plain_service },
-    Story { name: "limits have their controllers", kinds: BOTH, tell: controllers },
-    Story { name: "Wharf installs, and only where it belongs", kinds: FAST, tell: installs },
-    Story { name: "a proper reboot is one", kinds: FAST, tell: reboots },
-    Story { name: "a synced file survives a power cut", kinds: FAST, tell: survives },
-    Story { name: "a power cut during the boot is survived", kinds: FAST, tell: cut_while_booting },
-    Story { name: "the strict disk loses what was not synced, and nothing else", kinds: FULL, tell: strict },
+    Story { name: "a machine boots to the end", on: On::Both, tell: boots },
+    Story { name: "a plain service runs and its exit status is exact", on: On::Both, tell: plain_service },
+    Story { name: "limits have their controllers", on: On::Both, tell: controllers },
+    Story { name: "Wharf installs, and only where it belongs", on: On::Fast, tell: installs },
+    Story { name: "a proper reboot is one", on: On::Fast, tell: reboots },
+    Story { name: "a synced file survives a power cut", on: On::Fast, tell: survives },
+    Story { name: "a power cut during the boot is survived", on: On::Fast, tell: cut_while_booting },
+    Story { name: "the strict disk loses what was not synced, and nothing else", on: On::Both, tell: strict },
 ];
-
-const BOTH: &[Kind] = &[Kind::Fast, Kind::Full];
-const FAST: &[Kind] = &[Kind::Fast];
-const FULL: &[Kind] = &[Kind::Full];
 
 fn boots(stage: &mut Stage) -> Told {
     let machine = stage.machine()?;
@@ -114,8 +110,8 @@ fn cut_while_booting(stage: &mut Stage) -> Told {
     Ok(())
 }
 
-fn strict(_stage: &mut Stage) -> Told {
-    let mut machine = Machine::strict(&Recipe::base())?;
+fn strict(stage: &mut Stage) -> Told {
+    let mut machine = Machine::strict(stage.kind(), &Recipe::base())?;
     // Direct writes reach the disk at once, and the disk may keep them in its cache: what is
     // lost here is lost by the disk, not by the guest's memory.
     machine.sh("fallocate -l 1M /root/unsynced && fallocate -l 1M /root/synced && sync")?;

@@ -2,18 +2,22 @@
 //!
 //! A story is a function `fn(&mut Stage) -> Told`, listed in a table of its module (see
 //! [`machines::STORIES`]) that is named in [`stories`]. It says with the table's
-//! kinds on which machines it is told, and with [`Stage::needs`] what a machine must
+//! [`stage::On`] on which machines it is told, and with [`Stage::needs`] what a machine must
 //! have for it; where that is missing the story is skipped, and named with the reason.
 //!
 //! `cargo test --test boot -- [--kind fast|full] [--list] [WORD…]`, as root. Words select
 //! stories by a part of their name. The last line is `N passed, N failed, N skipped`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test's output is for a person")]
 
+mod changes;
+mod commits;
 mod containers;
 mod entering;
 mod failures;
+mod firsts;
 mod habits;
 mod handover;
+mod images;
 mod imports;
 #[path = "../machine/mod.rs"]
 #[allow(dead_code, reason = "the stories do not use all that a machine can do")]
@@ -21,9 +25,13 @@ mod machine;
 mod machines;
 mod network;
 mod older;
+mod pulled;
+#[path = "../registry/host.rs"]
+mod registry;
 mod services;
 mod stage;
 mod tiers;
+mod trust;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -32,7 +40,7 @@ use std::time::Instant;
 use clap::Parser;
 
 use machine::Kind;
-use stage::{Stage, Story, Told, Untold};
+use stage::{Stage, Story, Told, Untold, everything};
 
 /// Every story there is, in the order in which they are told.
 fn stories() -> Vec<&'static Story> {
@@ -47,6 +55,12 @@ fn stories() -> Vec<&'static Story> {
         habits::STORIES,
         network::STORIES,
         imports::STORIES,
+        firsts::STORIES,
+        commits::STORIES,
+        images::STORIES,
+        pulled::STORIES,
+        trust::STORIES,
+        changes::STORIES,
     ]
     .into_iter()
     .flatten()
@@ -79,7 +93,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let wanted = |story: &Story, kind: Kind| {
         arguments.kind.is_none_or(|only| only == kind)
-            && story.kinds.contains(&kind)
+            && story.on.includes(kind)
             && (arguments.words.is_empty() || arguments.words.iter().any(|word| story.name.contains(word)))
     };
     if !arguments.list && !rustix::process::geteuid().is_root() {
@@ -92,6 +106,8 @@ fn main() -> ExitCode {
         for story in stories().into_iter().filter(|story| wanted(story, kind)) {
             if arguments.list {
                 println!("{kind}: {}", story.name);
+            } else if arguments.words.is_empty() && story.on.can_wait(kind) && !everything() {
+                println!("{kind}: {}: left to --full, as it was told on the fast machine", story.name);
             } else {
                 tally.tell(story, &mut stage);
             }

@@ -7,19 +7,19 @@ use std::io::{self, Read, Write};
 use sha2::{Digest, Sha256};
 
 use super::containers::{DEBIAN, declare, feed, forget, log, open, property, until, with};
-use super::machine::{Context, Kind, Machine, Recipe, Result};
-use super::stage::{Stage, Story, Told, install_wharf};
+use super::machine::{Context, Machine, Recipe, Result};
+use super::stage::{On, Stage, Story, Told, install_wharf};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "an image of a hundred layers runs", kinds: &[Kind::Fast, Kind::Full], tell: layers },
-    Story { name: "Debian 12 runs containers too", kinds: &[Kind::Full], tell: older },
+    Story { name: "an image of a hundred layers runs", on: On::FastThenFull, tell: layers },
+    Story { name: "Debian 12 runs containers too", on: On::Full, tell: older },
 ];
 
 /// Small layers over a Debian, each with a file of its own and one that hides the last layer's.
 const SMALL: usize = 99;
 
-const LAYERED: &str = "image = 'layered:1'\nnetwork = 'none'\nautostart = false\nrestart = 'no'\n\
+const LAYERED: &str = "image = 'layered:1'\nnetwork = 'none'\nroot = 'ephemeral'\nautostart = false\nrestart = 'no'\n\
     command = ['/bin/bash', '-c', 'ls /numbers | wc -l; cat /top; trap \"exit 0\" TERM; sleep infinity & wait']\n";
 
 fn layers(stage: &mut Stage) -> Told {
@@ -60,6 +60,8 @@ fn hundred(machine: &Machine) -> Result<()> {
     machine.sh("systemctl start layered-container")?;
     until(machine, "journalctl -q -o cat -u layered-container | grep -q number")?;
     assert_eq!(log(machine, "layered")?.trim(), format!("{SMALL}\nnumber {}", SMALL - 1));
+    machine.sh("wharf exec layered rm /top")?;
+    assert_eq!(machine.sh("wharf diff layered")?, "D /top");
     let used = machine.run("wharf image remove layered:1")?;
     assert_eq!(used.code, 1, "{}", used.stdout);
     assert!(used.stderr.contains("in use"), "{}", used.stderr);

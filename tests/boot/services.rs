@@ -4,18 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::containers::{NGINX, POSTGRESQL, REDIS, forget, log, property, until, with};
-use super::machine::{Kind, Machine, Result};
-use super::stage::{Stage, Story, Told, some_moment};
+use super::machine::{Machine, Result};
+use super::stage::{On, Stage, Story, Told, some_moment};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "nginx, PostgreSQL and Redis are services", kinds: BOTH, tell: services },
-    Story { name: "power cuts lose nothing that was acknowledged", kinds: FULL, tell: power_cuts },
-    Story { name: "the services go as they came", kinds: BOTH, tell: end },
+    Story { name: "nginx, PostgreSQL and Redis are services", on: On::Both, tell: services },
+    Story { name: "power cuts lose nothing that was acknowledged", on: On::Full, tell: power_cuts },
+    Story { name: "the services go as they came", on: On::Both, tell: end },
 ];
-
-const BOTH: &[Kind] = &[Kind::Fast, Kind::Full];
-const FULL: &[Kind] = &[Kind::Full];
 
 const NAMES: [&str; 3] = ["nginx", "postgresql", "redis"];
 

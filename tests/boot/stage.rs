@@ -12,9 +12,42 @@ pub struct Story {
     /// What it shows, as a sentence.
     pub name: &'static str,
     /// Where it is told.
-    pub kinds: &'static [Kind],
+    pub on: On,
     /// The story itself.
     pub tell: fn(&mut Stage) -> Told,
+}
+
+/// The kinds of machine that a story is told on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// The fast one shows all there is to show.
+    Fast,
+    /// It takes a kernel of its own.
+    Full,
+    /// Both.
+    Both,
+    /// The fast one, and where everything is told also the full one: it shows the same, slowly, on another kernel.
+    FastThenFull,
+}
+
+impl On {
+    /// Whether a story belongs on a kind of machine.
+    pub fn includes(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Fast => self != On::Full,
+            Kind::Full => self != On::Fast,
+        }
+    }
+
+    /// Whether it is left out there unless everything is told.
+    pub fn can_wait(self, kind: Kind) -> bool {
+        self == On::FastThenFull && kind == Kind::Full
+    }
+}
+
+/// Whether everything is told, and as often as it takes to be sure.
+pub fn everything() -> bool {
+    std::env::var_os("WHARF_TEST_FULL").is_some_and(|value| value == "1")
 }
 
 /// How a story ended.
@@ -102,7 +135,7 @@ impl Stage {
 
     /// How often: a few times, or with `WHARF_TEST_FULL=1` as often as it takes to be sure.
     pub fn times(&self, few: u32, many: u32) -> u32 {
-        if std::env::var_os("WHARF_TEST_FULL").is_some_and(|value| value == "1") { many } else { few }
+        if everything() { many } else { few }
     }
 }
 

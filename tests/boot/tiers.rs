@@ -5,19 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::containers::{APP, NGINX, POSTGRESQL, forget, property, until, with};
-use super::machine::{Kind, Machine, Result};
+use super::machine::{Machine, Result};
 use super::services::left_over;
-use super::stage::{Stage, Story, Told, some_moment};
+use super::stage::{On, Stage, Story, Told, some_moment};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "three tiers run from one systemctl start", kinds: BOTH, tell: tiers },
-    Story { name: "power cuts lose no row of three tiers", kinds: FULL, tell: power_cuts },
-    Story { name: "the tiers go as they came", kinds: BOTH, tell: end },
+    Story { name: "three tiers run from one systemctl start", on: On::Both, tell: tiers },
+    Story { name: "power cuts lose no row of three tiers", on: On::Full, tell: power_cuts },
+    Story { name: "the tiers go as they came", on: On::Both, tell: end },
 ];
-
-const BOTH: &[Kind] = &[Kind::Fast, Kind::Full];
-const FULL: &[Kind] = &[Kind::Full];
 
 /// In the order in which they start.
 const NAMES: [&str; 3] = ["db", "app", "nginx"];

@@ -57,6 +57,49 @@ fn check_takes_names_and_files() {
 }
 
 #[test]
+fn check_takes_images_and_settings() {
+    let root = root_with(&[]);
+    let write = |path: &str, text: &str| {
+        let path = root.path().join("etc/wharf").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("images/x.toml", "image = \"x:1\"\nfrom = \"short:1\"\n");
+    write("images/off.toml", "");
+    write("images/y.toml", "image = \"y:1\"\n");
+    write("images/y.toml.d/10.toml", "form = \"/srv/y.tar\"\n");
+    write("wharf.toml.d/10.toml", "[aliases]\nshort = \"library/short\"\n");
+    let check = |target: &str| {
+        let target = root.path().join(target);
+        let (code, out, err) = under(root.path(), &["check", target.to_str().unwrap()]);
+        assert_eq!(err, "");
+        (code, out)
+    };
+    for (target, code, says) in [
+        ("etc/wharf/images/x.toml", 1, "`short:1` names no registry"),
+        ("etc/wharf/images/y.toml.d/10.toml", 1, "--> /etc/wharf/images/y.toml.d/10.toml:1:1"),
+        ("etc/wharf/images/off.toml", 0, "there is no image off"),
+        ("etc/wharf/wharf.toml", 1, "the alias `short` names no registry"),
+        ("etc/wharf/wharf.toml.d/10.toml", 1, "wharf.toml checked: 1 error"),
+    ] {
+        let (status, out) = check(target);
+        assert_eq!(status, code, "{target}: {out}");
+        assert!(out.contains(says), "{target}: {out}");
+    }
+    // Mended, the alias holds for the image.
+    write("wharf.toml.d/10.toml", "[aliases]\nshort = \"docker.io/library/short\"\n");
+    assert_eq!(check("etc/wharf/images/x.toml"), (0, "1 image checked: nothing to say\n".to_owned()));
+    let (code, out, _) = under(root.path(), &["check"]);
+    assert!(code == 1 && out.ends_with("2 images and wharf.toml checked: 2 errors, 1 note\n"), "{out}");
+    // A file elsewhere is checked with what lies beside it.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wharf.toml");
+    std::fs::write(&file, "[unpack]\nratio = 0\n").unwrap();
+    let (code, out, _) = under(root.path(), &["check", file.to_str().unwrap()]);
+    assert!(code == 1 && out.contains("at least 1") && !out.contains("short"), "{out}");
+}
+
+#[test]
 fn plan_shows_the_files_as_they_are_now() {
     let root = root_with(&["nginx"]);
     let due = "systemctl daemon-reload is due";
@@ -142,7 +185,8 @@ fn ps_says_what_the_generator_made_of_files() {
 fn keys_are_the_table() {
     let (code, all, _) = parts(&wharf(&["keys"]));
     assert_eq!(code, 0);
-    for key in wharf::spec::keys::KEYS {
+    let keys = || wharf::spec::keys::ALL.into_iter().flat_map(|vocabulary| vocabulary.keys);
+    for key in keys() {
         assert!(all.contains(key.example) && all.contains(&format!("{}: ", key.path)), "{}", key.path);
     }
     let (_, stop, _) = parts(&wharf(&["keys", "stop"]));
@@ -152,7 +196,7 @@ fn keys_are_the_table() {
     assert!(err.starts_with("error: `memroy` is not a key"), "{err}");
     let (_, json, _) = parts(&wharf(&["keys", "--json"]));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), wharf::spec::keys::KEYS.len());
+    assert_eq!(json.as_array().unwrap().len(), keys().count());
 }
 
 /// Whoever copies the README's first example must not be told that it is wrong.
@@ -165,8 +209,11 @@ fn the_readme_is_right() {
     let root = tempfile::tempdir().unwrap();
     put(root.path(), "nginx.toml", example);
     for block in blocks {
-        let name = block.lines().next().and_then(|line| line.strip_prefix("# /etc/wharf/containers/"));
-        put(root.path(), name.expect("each says its path in its first line"), block);
+        let name = block.lines().next().and_then(|line| line.strip_prefix("# /etc/wharf/"));
+        let name = name.expect("each says its path in its first line");
+        let path = root.path().join("etc/wharf").join(name.split_whitespace().next().unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, block).unwrap();
     }
     let (code, out, _) = under(root.path(), &["check"]);
     assert_eq!(code, 0, "{out}");

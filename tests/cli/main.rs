@@ -4,6 +4,7 @@
 mod binaries;
 mod files;
 mod looking;
+mod pulling;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

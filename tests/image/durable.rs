@@ -59,6 +59,10 @@ fn a_crash_between_the_renames_is_cleared_up() {
         hex(&lost.layer_details[0].diff_id)
     );
     fs::write(staging.join("note"), note).unwrap();
+    // Until then nobody sees it.
+    let pinned = format!("lost@{}", lost.listed.digest).parse().unwrap();
+    assert!(matches!(home.store.resolve(&pinned), Err(wharf::image::ImageError::Missing { .. })));
+    assert_eq!(home.store.list().unwrap().len(), 1);
     home.store.tag(&"kept".parse().unwrap(), &"again".parse().unwrap()).unwrap();
     let now = home.contents();
     assert!(home.store.resolve(&"again".parse().unwrap()).is_ok());

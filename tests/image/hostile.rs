@@ -83,11 +83,42 @@ fn damage_is_named() {
     let mut broken = whole;
     broken[200] ^= 1;
     refused(broken, "checksum");
-    refused(Tar::new().raw(b"bomb", EntryType::Regular, b"", b"", 600 << 30).end(), "larger than 512 GiB");
+    refused(
+        Tar::new().raw(b"bomb", EntryType::Regular, b"", b"", 600 << 30).end(),
+        "larger than 512G; if you trust it, raise `bytes` under [unpack]",
+    );
     refused(Tar::new().raw(b"x", EntryType::XHeader, b"", b"", 1 << 30).end(), "more than 1 MiB");
-    refused(Tar::new().pax("GNU.sparse.map", b"0,1").file("s", "x").end(), "before 2008");
+    refused(Tar::new().pax("GNU.sparse.map", b"0,1").file("s", "x").end(), "without a size");
     refused(Tar::new().raw(b"what", EntryType::new(b'Q'), b"", b"", 0).end(), "type `Q`");
     refused(Tar::new().file(&"a/".repeat(49), "").pax("path", &b"d/".repeat(300)).dir("d").end(), "deeper");
+}
+
+#[test]
+fn limits_are_the_hosts() {
+    let home = Home::new();
+    let import = |tar, entries, bytes| {
+        let unpack = wharf::settings::Unpack { entries, bytes, ..Default::default() };
+        let options =
+            wharf::image::Options { name: Some("x".parse().unwrap()), unpack, ..Default::default() };
+        let source = wharf::image::Source::Stream(Box::new(std::io::Cursor::new(tar)));
+        wharf::image::import(&home.store, source, &options, &|_| ())
+    };
+    let unpack =
+        |entries, bytes| import(Tar::new().file("a", "1234").file("b", "5678").end(), entries, bytes);
+    let error = unpack(1, 100).unwrap_err().to_string();
+    assert!(
+        error.contains("`b`") && error.contains("1 are allowed") && error.contains("raise `entries`"),
+        "{error}"
+    );
+    let error = unpack(2, 7).unwrap_err().to_string();
+    assert!(error.contains("larger than 7;") && error.contains("raise `bytes`"), "{error}");
+    // One member may imply a whole chain of folders.
+    let chain = || Tar::new().file("a/b/c/d", "1").end();
+    let error = import(chain(), 3, 100).unwrap_err().to_string();
+    assert!(error.contains("`a/b/c/d`") && error.contains("3 are allowed"), "{error}");
+    assert_eq!(home.contents(), Vec::<String>::new());
+    assert_eq!(import(chain(), 4, 100).unwrap().len(), 1);
+    assert_eq!(unpack(2, 8).unwrap().len(), 1);
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use tar::{EntryType, Header};
-use wharf::image::{Changes, ImageError, Imported, Options, Source, Store, import};
+use wharf::image::{ImageError, Imported, Options, Source, Store, import};
 
 /// A tar, member by member, also such as no tar program writes.
 #[derive(Default)]
@@ -49,6 +50,18 @@ impl Tar {
         self.raw(path.as_bytes(), EntryType::Directory, b"", b"", 0)
     }
 
+    pub fn dir_as(mut self, path: &str, mode: u32, uid: u64) -> Self {
+        let start = self.0.len();
+        self = self.dir(path);
+        let mut header = Header::new_ustar();
+        header.as_mut_bytes().copy_from_slice(&self.0[start..start + 512]);
+        header.set_mode(mode);
+        header.set_uid(uid);
+        header.set_cksum();
+        self.0[start..start + 512].copy_from_slice(header.as_bytes());
+        self
+    }
+
     pub fn link(self, path: &str, target: &str) -> Self {
         self.raw(path.as_bytes(), EntryType::Symlink, target.as_bytes(), b"", 0)
     }
@@ -61,15 +74,38 @@ impl Tar {
         self.raw(path.as_bytes(), EntryType::Char, b"", b"", 0)
     }
 
+    /// A whiteout as overlayfs itself has it.
+    pub fn whiteout_device(mut self, path: &str) -> Self {
+        let start = self.0.len();
+        self = self.device(path);
+        let mut header = Header::new_ustar();
+        header.as_mut_bytes().copy_from_slice(&self.0[start..start + 512]);
+        header.set_device_major(0).unwrap();
+        header.set_device_minor(0).unwrap();
+        header.set_cksum();
+        self.0[start..start + 512].copy_from_slice(header.as_bytes());
+        self
+    }
+
     /// A record about the next member.
     pub fn pax(self, key: &str, value: &[u8]) -> Self {
-        let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
-        let mut length = body.len();
-        while length != body.len() + length.to_string().len() {
-            length = body.len() + length.to_string().len();
+        self.pax_all(&[(key, value.to_vec())])
+    }
+
+    /// Several records about the next member.
+    pub fn pax_all(self, all: &[(&str, Vec<u8>)]) -> Self {
+        let mut records = Vec::new();
+        for (key, value) in all {
+            let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+            let mut length = body.len();
+            while length != body.len() + length.to_string().len() {
+                length = body.len() + length.to_string().len();
+            }
+            records.extend_from_slice(length.to_string().as_bytes());
+            records.extend_from_slice(&body);
         }
-        let record = [length.to_string().as_bytes(), &body].concat();
-        self.raw(b"pax", EntryType::XHeader, b"", &record, record.len() as u64)
+        let size = records.len() as u64;
+        self.raw(b"pax", EntryType::XHeader, b"", &records, size)
     }
 
     /// Without the end of an archive.
@@ -110,8 +146,28 @@ impl Home {
 
     pub fn import(&self, source: Source, name: Option<&str>) -> Result<Vec<Imported>, ImageError> {
         let name = name.map(|name| name.parse().unwrap());
-        let options = Options { name, pick: None, changes: Changes::default() };
+        let options = Options { name, ..Options::default() };
         import(&self.store, source, &options, &|_| ())
+    }
+
+    /// An image of these layers, the lowest first, in an archive as `docker save` wrote them.
+    pub fn import_layers(&self, layers: &[&[u8]], name: &str) -> Result<Vec<Imported>, ImageError> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut diff_ids = Vec::new();
+        let mut names = Vec::new();
+        for (number, layer) in layers.iter().enumerate() {
+            names.push(format!("{number}.tar"));
+            diff_ids.push(wharf::image::Digest::of(layer).to_string());
+            fs::write(folder.path().join(&names[number]), layer).unwrap();
+        }
+        let config = serde_json::json!({
+            "architecture": wharf::image::machine_architecture(), "os": "linux", "config": {},
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let list = serde_json::json!([{ "Config": "config.json", "RepoTags": [], "Layers": names }]);
+        fs::write(folder.path().join("manifest.json"), list.to_string()).unwrap();
+        self.import_path(folder.path(), Some(name))
     }
 
     /// The only layer of an image.
@@ -171,7 +227,8 @@ pub fn describe(root: &Path, directory_times: bool) -> BTreeMap<Vec<u8>, String>
             continue;
         }
         let mut text = format!("{:o} {}:{}", metadata.mode(), metadata.uid(), metadata.gid());
-        if kind != 0o040_000 || directory_times {
+        // A whiteout is nothing, and has no time.
+        if kind != 0o020_000 && (kind != 0o040_000 || directory_times) {
             text += &format!(" {}.{}", metadata.mtime(), metadata.mtime_nsec());
         }
         match kind {
@@ -210,4 +267,37 @@ pub fn assert_same(left: &BTreeMap<Vec<u8>, String>, right: &BTreeMap<Vec<u8>, S
         different.len(),
         different[..different.len().min(20)].join("\n")
     );
+}
+
+/// A Debian root, made once and kept with what cargo builds.
+pub fn debian() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-root");
+        let (tar, half) = (folder.join("trixie.tar"), folder.join("half.tar"));
+        if !tar.exists() {
+            fs::create_dir_all(&folder).unwrap();
+            run("mmdebstrap", &["--quiet", "--variant=minbase", "trixie", half.to_str().unwrap()]);
+            fs::rename(half, tar).unwrap();
+        }
+        folder
+    })
+}
+
+/// Runs a program beside an overlay mount of a layer's tree. The mount is in a namespace of its own: who else makes
+/// one at this moment would keep a copy of it for as long as it likes.
+pub fn beside_mount(home: &Home, tree: &Path, program: &str, arguments: &[&str]) -> std::process::Output {
+    let (mounted, empty) = (home.folder.path().join("mounted"), home.folder.path().join("empty"));
+    fs::create_dir_all(&mounted).unwrap();
+    fs::create_dir_all(&empty).unwrap();
+    let lower = format!("ro,lowerdir={}:{}", tree.display(), empty.display());
+    let script = "mount -t overlay -o \"$1\" wharf-test \"$2\" && shift 2 && exec \"$@\"";
+    Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh", &lower])
+        .arg(mounted)
+        .arg(program)
+        .args(arguments)
+        .env("WHARF_ROOT", home.folder.path())
+        .output()
+        .unwrap()
 }

@@ -4,24 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use wharf::image::ImageError;
+use wharf::image::{ImageError, Options, Source, import};
 
-use crate::support::{Home, assert_same, describe, run};
-
-/// A Debian root, made once and kept with what cargo builds.
-fn debian() -> &'static Path {
-    static ROOT: OnceLock<PathBuf> = OnceLock::new();
-    ROOT.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-root");
-        let (tar, half) = (folder.join("trixie.tar"), folder.join("half.tar"));
-        if !tar.exists() {
-            fs::create_dir_all(&folder).unwrap();
-            run("mmdebstrap", &["--quiet", "--variant=minbase", "trixie", half.to_str().unwrap()]);
-            fs::rename(half, tar).unwrap();
-        }
-        folder
-    })
-}
+use crate::support::{Home, assert_same, debian, describe, run};
 
 #[test]
 fn a_debian_root_is_as_tar_unpacks_it() {
@@ -68,7 +53,7 @@ fn sparse_files_keep_their_holes() {
 }
 
 /// An OCI layout of several layers with everything that layers can hold.
-fn layout() -> &'static Path {
+pub fn layout() -> &'static Path {
     static LAYOUT: OnceLock<PathBuf> = OnceLock::new();
     LAYOUT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layout");
@@ -105,7 +90,7 @@ fn layer(image: &str, bundle: &str, script: &str) {
 }
 
 /// Mounts an image's layers and describes what a container would see.
-fn merged(home: &Home, name: &str) -> std::collections::BTreeMap<Vec<u8>, String> {
+pub fn merged(home: &Home, name: &str) -> std::collections::BTreeMap<Vec<u8>, String> {
     let image = home.store.resolve(&name.parse().unwrap()).unwrap();
     let target = tempfile::tempdir().unwrap();
     let to = target.path().to_str().unwrap();
@@ -116,7 +101,7 @@ fn merged(home: &Home, name: &str) -> std::collections::BTreeMap<Vec<u8>, String
     described.unwrap()
 }
 
-fn unpacked_by_umoci(layout: &str) -> std::collections::BTreeMap<Vec<u8>, String> {
+pub fn unpacked_by_umoci(layout: &str) -> std::collections::BTreeMap<Vec<u8>, String> {
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("bundle");
     run("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
@@ -324,4 +309,17 @@ fn of_several_platforms_this_machines_is_taken() {
     write(&["s390x", "riscv64"]);
     let error = home.import_path(&copy, Some("x")).unwrap_err().to_string();
     assert!(error.contains("it has linux/s390x, linux/riscv64"), "{error}");
+    // Another machine's, where that is asked for: then it's the blob that is missing.
+    let asked = |platform: &str| {
+        let options = Options {
+            name: Some("x".parse().unwrap()),
+            platform: Some(platform.parse().unwrap()),
+            ..Options::default()
+        };
+        import(&home.store, Source::Path(copy.clone()), &options, &|_| ()).unwrap_err().to_string()
+    };
+    let error = asked("linux/s390x");
+    assert!(error.contains("doesn't hold `blobs/sha256/0000"), "{error}");
+    let error = asked("linux/arm/v7");
+    assert!(error.contains("no image for linux/arm/v7; it has linux/s390x"), "{error}");
 }

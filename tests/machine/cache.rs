@@ -5,6 +5,7 @@
 //!   cache/KEY.lock          held while KEY is being made
 //!   cache/KEY.half/         a half-made thing: never used, swept by the next maker
 //!   cache/KEY/root/         the fast machine's root, or
+//!   cache/KEY/disk          the same as a disk, or
 //!   cache/KEY/{disk,vmlinuz,initrd.img,key}  the full machine's, or
 //!   cache/KEY/image.tar     an image's root file system
 //!   runs.lock               held while a run is made or the dead ones are swept
@@ -37,6 +38,8 @@ const INITRAMFS_MODULES: &str = "virtio_pci\nvirtio_blk\next4\ncrc32c_generic\n"
 pub enum Form {
     /// A directory tree that systemd-nspawn boots.
     Root,
+    /// That tree on a disk.
+    RootDisk,
     /// A disk that QEMU boots, its kernel, and the key to get in.
     Disk,
     /// A root file system as a tar file.
@@ -91,10 +94,14 @@ pub fn remove(dir: &Path) -> Result<()> {
 }
 
 fn make(recipe: &Recipe, form: Form, half: &Path) -> Result<()> {
+    if form == Form::RootDisk {
+        let root = get(recipe, Form::Root)?.join("root");
+        return format_disk(half, &root);
+    }
     write_files(recipe, &half.join("files"))?;
     bootstrap(recipe, form, half)?;
     match form {
-        Form::Tar => Ok(()),
+        Form::Tar | Form::RootDisk => Ok(()),
         Form::Root => {
             // Said here, since a machine without one would only be seen not to come up.
             let systemd = half.join("root/usr/lib/systemd/systemd");
@@ -165,14 +172,19 @@ fn make_disk(half: &Path) -> Result<()> {
         let file = newest_boot_file(&root.join("boot"), name)?;
         std::fs::copy(&file, half.join(name)).context(|| format!("copy {}", file.display()))?;
     }
+    format_disk(half, &root)?;
+    remove(&root)
+}
+
+fn format_disk(half: &Path, root: &Path) -> Result<()> {
     tool("truncate", half, |command| {
         command.args(["-s", DISK_SIZE, "disk"]);
     })?;
     // mke2fs lives in sbin, which is not in everyone's path.
     tool("/sbin/mke2fs", half, |command| {
-        command.args(["-q", "-t", "ext4", "-L", "root", "-d", "root", "disk"]);
+        command.args(["-q", "-t", "ext4", "-L", "root", "-d"]).arg(root).arg("disk");
     })?;
-    remove(&root)
+    Ok(())
 }
 
 fn newest_boot_file(boot: &Path, prefix: &str) -> Result<PathBuf> {

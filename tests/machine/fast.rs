@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::disk::{self, Shown};
 use super::error::{Context, Error, Result};
 use super::process::{Identity, Lifetime, Process, descendants, either_readable, mortal};
 use super::{Saved, console_tail};
@@ -29,6 +30,8 @@ const PRIVATE_RUN: &str = "if [ -n \"$MACHINE_CGROUP\" ]; then \
 pub struct Running {
     nspawn: Process,
     leader: Option<Process>,
+    // After the processes that use it.
+    disk: Option<Shown>,
     // Only until it is up: nobody reads it later, and PID 1 would wait for room in it.
     notifications: Option<UnixDatagram>,
     lifetime: Lifetime,
@@ -38,11 +41,16 @@ pub struct Running {
 
 impl Running {
     /// Switches it on; its console goes to `dir/console.log`.
-    pub fn power_on(dir: &Path, lifetime: Lifetime) -> Result<Running> {
+    pub fn power_on(dir: &Path, strict: bool, lifetime: Lifetime) -> Result<Running> {
+        let disk = if strict { Some(Shown::start(dir, lifetime)?) } else { None };
         let notifications = listen(dir)?;
         let console = File::create(dir.join("console.log")).context(|| "create the console's file")?;
-        let mut command = mortal("unshare", "KILL", lifetime);
-        command.args(["--mount", "--propagation", "private", "--", "sh", "-c", PRIVATE_RUN, "sh"]);
+        let (mut command, mount) = match &disk {
+            Some(disk) => (disk.beside("unshare", lifetime), disk::MOUNT),
+            None => (mortal("unshare", "KILL", lifetime), ""),
+        };
+        let prepare = format!("{mount}{PRIVATE_RUN}");
+        command.args(["--mount", "--propagation", "private", "--", "sh", "-c", &prepare, "sh"]);
         let with_systemd = Path::new("/run/systemd/system").exists();
         let cgroup = if with_systemd { None } else { OwnCgroup::of(dir, lifetime) };
         command.env("MACHINE_CGROUP", cgroup.as_ref().map_or(Path::new(""), |own| own.path.as_path()));
@@ -66,7 +74,7 @@ impl Running {
         }
         command.stdout(console.try_clone().context(|| "share the console's file")?).stderr(console);
         let nspawn = Process::start("systemd-nspawn", command, lifetime)?;
-        Ok(Running { nspawn, cgroup, leader: None, notifications: Some(notifications), lifetime })
+        Ok(Running { nspawn, disk, cgroup, leader: None, notifications: Some(notifications), lifetime })
     }
 
     /// Waits for its systemd to say that it has booted.
@@ -99,6 +107,13 @@ impl Running {
 
     /// Everything in it ends at once.
     pub fn power_cut(mut self) -> Result<()> {
+        // First: the processes' end must not be the time to write what they had not.
+        self.disk.iter_mut().try_for_each(Shown::cut)?;
+        self.end_processes()?;
+        self.disk.iter_mut().try_for_each(Shown::hide)
+    }
+
+    fn end_processes(&mut self) -> Result<()> {
         if let Some(leader) = &mut self.leader {
             // PID 1's end is the end of every process in its namespace. nspawn then
             // cleans up behind itself on the host, so it gets a moment to do that.
@@ -124,10 +139,10 @@ impl Running {
 
     /// Waits for a shutdown or a reboot that was asked for: `--keep-unit` has nspawn
     /// leave the second half of a reboot to whoever started it.
-    pub fn wait_until_off(mut self, patience: Duration) -> Result<()> {
+    pub fn wait_until_off(mut self, dir: &Path, patience: Duration) -> Result<()> {
         self.nspawn.reap(patience)?;
         self.cgroup.iter().for_each(OwnCgroup::clear);
-        Ok(())
+        self.disk.take().map_or(Ok(()), |disk| disk.put_away(dir))
     }
 
     /// Waits, but not for a machine that has ended.
@@ -137,16 +152,26 @@ impl Running {
 
     /// What another program needs to take this machine over.
     pub fn save(&self) -> Saved {
-        Saved::Fast { nspawn: self.nspawn.identity(), leader: self.leader.as_ref().map(Process::identity) }
+        Saved::Fast {
+            nspawn: self.nspawn.identity(),
+            leader: self.leader.as_ref().map(Process::identity),
+            disk: self.disk.as_ref().map(Shown::save),
+        }
     }
 
     /// Takes over a machine that another program started.
-    pub fn adopt(dir: &Path, nspawn: Identity, leader: Option<Identity>) -> Result<Option<Running>> {
+    pub fn adopt(
+        dir: &Path,
+        nspawn: Identity,
+        leader: Option<Identity>,
+        disk: Option<(Identity, Identity)>,
+    ) -> Result<Option<Running>> {
         let lifetime = Lifetime::Detached;
         let Some(nspawn) = Process::find("systemd-nspawn", nspawn, lifetime) else { return Ok(None) };
         let leader = leader.and_then(|identity| Process::find("PID 1", identity, lifetime));
+        let disk = disk.and_then(|disk| Shown::adopt(disk, lifetime));
         let cgroup = OwnCgroup::of(dir, lifetime);
-        Ok(Some(Running { nspawn, cgroup, leader, notifications: None, lifetime }))
+        Ok(Some(Running { nspawn, disk, cgroup, leader, notifications: None, lifetime }))
     }
 
     fn notification(&self, dir: &Path, until: Instant) -> Result<String> {

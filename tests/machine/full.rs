@@ -3,12 +3,6 @@
 //! Ten times slower than the fast one, and everything is real: the kernel, every
 //! cgroup controller, and the disk that a power cut cuts off. Commands go in by ssh
 //! over a port that is open on the loopback interface only.
-//!
-//! The strict disk puts an nbdkit between QEMU and the file. Its cache filter
-//! keeps every write in a temporary file of its own, which nobody else can
-//! see and which goes with the process; only when the guest flushes are they written
-//! through, and the guest's flush is answered after that. Killing it therefore
-//! loses exactly what the guest did not flush, as a disk with a volatile cache does.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,10 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{Context, Error, Result};
 use super::process::{Identity, Lifetime, Process, mortal};
-use super::{Saved, console_tail};
-
-/// The socket between QEMU and nbdkit, in the machine's directory.
-const DISK_SOCKET: &str = "disk.sock";
+use super::{Saved, console_tail, disk};
 
 /// The socket of the one ssh connection that all commands share.
 const SSH_SOCKET: &str = "ssh.sock";
@@ -39,7 +30,7 @@ pub struct Running {
 impl Running {
     /// Switches it on; its console goes to `dir/console.log`.
     pub fn power_on(dir: &Path, strict: bool, lifetime: Lifetime) -> Result<Running> {
-        let disk = if strict { Some(start_strict_disk(dir, lifetime)?) } else { None };
+        let disk = if strict { Some(disk::serve(dir, lifetime)?) } else { None };
         let (qemu, port) = start_qemu(dir, strict, lifetime)?;
         Ok(Running { qemu, disk, ssh: None, port, lifetime })
     }
@@ -235,32 +226,10 @@ fn start_qemu(dir: &Path, strict: bool, lifetime: Lifetime) -> Result<(Process, 
 /// here, not the host, and QEMU has handed every finished write to the host's kernel.
 fn drive(strict: bool) -> String {
     if strict {
-        format!("if=virtio,format=raw,cache=writeback,file=nbd:unix:{DISK_SOCKET}")
+        format!("if=virtio,format=raw,cache=writeback,file=nbd:unix:{}", disk::SOCKET)
     } else {
         "if=virtio,format=raw,cache=unsafe,file=disk".to_owned()
     }
-}
-
-fn start_strict_disk(dir: &Path, lifetime: Lifetime) -> Result<Process> {
-    let socket = dir.join(DISK_SOCKET);
-    // The one that a power cut left behind.
-    let _ = std::fs::remove_file(&socket);
-    let log = File::create(dir.join("nbdkit.log")).context(|| "create nbdkit's log")?;
-    let mut command = mortal("nbdkit", "KILL", lifetime);
-    // The cache's temporary file: on the same disk as ours, and not in a /tmp of limited size.
-    command.current_dir(dir).env("TMPDIR", dir);
-    command.stdout(log.try_clone().context(|| "share nbdkit's log")?).stderr(log);
-    command.args(["--foreground", "--unix", DISK_SOCKET, "--filter=cache", "file", "file=disk"]);
-    command.arg("cache=writeback");
-    let nbdkit = Process::start("nbdkit", command, lifetime)?;
-    let until = Instant::now() + Duration::from_secs(10);
-    while !socket.exists() {
-        if nbdkit.ended_within(Duration::from_millis(20)) || Instant::now() >= until {
-            let said = std::fs::read_to_string(dir.join("nbdkit.log")).unwrap_or_default();
-            return Err(Error::Boot { why: "nbdkit does not start".to_owned(), console: said });
-        }
-    }
-    Ok(nbdkit)
 }
 
 fn free_port() -> Result<u16> {

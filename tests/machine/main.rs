@@ -50,7 +50,7 @@ enum Order {
         /// A machine with its own kernel, instead of a container on this one
         #[arg(long)]
         full: bool,
-        /// A disk that loses unflushed writes when the power is cut (implies --full)
+        /// A disk that loses unflushed writes when the power is cut
         #[arg(long)]
         strict: bool,
     },
@@ -118,7 +118,7 @@ fn obey(order: Order) -> Result<ExitCode> {
         }
         Order::Image { recipe } => println!("{}", machine::image(&recipe_of(&recipe)?)?.display()),
         Order::Boot { name, recipe, full, strict } => {
-            let kind = if full || strict { Kind::Full } else { Kind::Fast };
+            let kind = if full { Kind::Full } else { Kind::Fast };
             Machine::boot_named(&name, kind, strict, &recipe_of(&recipe)?)?;
         }
         Order::Run { name, line, timeout } => {

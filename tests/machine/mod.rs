@@ -25,7 +25,7 @@
 //! - [`Machine::start`] leaves a command running and reads its lines as they come: what
 //!   it said before a power cut is what it acknowledged.
 //! - [`Machine::power_on`] returns at once, so that power can be cut while it boots.
-//! - [`Machine::strict`] is a full machine whose disk loses what was not flushed.
+//! - [`Machine::strict`] is a machine whose disk loses what was not flushed.
 //! - A machine goes with its value: also when the test panics, or is killed. What a
 //!   killed test leaves on disk is swept by the next one.
 //!
@@ -34,6 +34,7 @@
 //! `target/machines` by the content of their recipe ([`cache`]).
 
 pub mod cache;
+mod disk;
 mod error;
 mod fast;
 mod full;
@@ -96,7 +97,7 @@ pub struct Output {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Saved {
     /// A fast machine's processes.
-    Fast { nspawn: Identity, leader: Option<Identity> },
+    Fast { nspawn: Identity, leader: Option<Identity>, disk: Option<(Identity, Identity)> },
     /// A full machine's processes, and its ssh port on loopback.
     Full { qemu: Identity, disk: Option<Identity>, ssh: Option<Identity>, port: u16 },
 }
@@ -133,9 +134,9 @@ impl Machine {
         Ok(machine)
     }
 
-    /// A full machine whose disk loses at a power cut what was not flushed, booted.
-    pub fn strict(recipe: &Recipe) -> Result<Machine> {
-        let mut machine = Machine::prepare(RunDir::temporary()?, Kind::Full, true, recipe, Lifetime::Ours)?;
+    /// A machine whose disk loses at a power cut what was not flushed, booted.
+    pub fn strict(kind: Kind, recipe: &Recipe) -> Result<Machine> {
+        let mut machine = Machine::prepare(RunDir::temporary()?, kind, true, recipe, Lifetime::Ours)?;
         machine.boot_again()?;
         Ok(machine)
     }
@@ -173,8 +174,8 @@ impl Machine {
         let record: Record = serde_json::from_str(&text).context(|| format!("read what {name} is"))?;
         let dir = RunDir::named(name)?;
         let power = match record.running {
-            Some(Saved::Fast { nspawn, leader }) => {
-                fast::Running::adopt(dir.path(), nspawn, leader)?.map_or(Power::Off, Power::Fast)
+            Some(Saved::Fast { nspawn, leader, disk }) => {
+                fast::Running::adopt(dir.path(), nspawn, leader, disk)?.map_or(Power::Off, Power::Fast)
             }
             Some(Saved::Full { qemu, disk, ssh, port }) => {
                 full::Running::adopt(qemu, disk, ssh, port).map_or(Power::Off, Power::Full)
@@ -192,14 +193,19 @@ impl Machine {
         recipe: &Recipe,
         lifetime: Lifetime,
     ) -> Result<Machine> {
-        let files: &[&str] = match kind {
-            Kind::Fast => &["root"],
-            Kind::Full => &["disk", "vmlinuz", "initrd.img", "key"],
+        let (form, files): (_, &[&str]) = match kind {
+            Kind::Fast if strict => (Form::RootDisk, &["disk"]),
+            Kind::Fast => (Form::Root, &["root"]),
+            Kind::Full => (Form::Disk, &["disk", "vmlinuz", "initrd.img", "key"]),
         };
-        let cached = cache::get(recipe, if kind == Kind::Fast { Form::Root } else { Form::Disk })?;
+        let cached = cache::get(recipe, form)?;
         process::tool("cp", &cached, |cp| {
             cp.args(["-a", "--reflink=auto", "--sparse=auto", "--"]).args(files).arg(dir.path());
         })?;
+        if form == Form::RootDisk {
+            let root = dir.path().join("root");
+            std::fs::create_dir(&root).context(|| format!("create {}", root.display()))?;
+        }
         let machine = Machine { power: Power::Off, dir, kind, strict, lifetime };
         machine.record()?;
         Ok(machine)
@@ -214,7 +220,7 @@ impl Machine {
     pub fn power_on(&mut self) -> Result<()> {
         let dir = self.dir.path();
         self.power = match self.kind {
-            Kind::Fast => Power::Fast(fast::Running::power_on(dir, self.lifetime)?),
+            Kind::Fast => Power::Fast(fast::Running::power_on(dir, self.strict, self.lifetime)?),
             Kind::Full => Power::Full(full::Running::power_on(dir, self.strict, self.lifetime)?),
         };
         self.record()
@@ -283,7 +289,7 @@ impl Machine {
         match std::mem::replace(&mut self.power, Power::Off) {
             Power::Off => {}
             Power::Fast(running) => {
-                running.wait_until_off(PATIENCE)?;
+                running.wait_until_off(self.dir.path(), PATIENCE)?;
                 self.power_on()?;
             }
             Power::Full(running) => {
@@ -298,7 +304,7 @@ impl Machine {
         self.ask_to("poweroff")?;
         match std::mem::replace(&mut self.power, Power::Off) {
             Power::Off => {}
-            Power::Fast(running) => running.wait_until_off(PATIENCE)?,
+            Power::Fast(running) => running.wait_until_off(self.dir.path(), PATIENCE)?,
             Power::Full(running) => running.wait_until_off(PATIENCE)?,
         }
         self.record()

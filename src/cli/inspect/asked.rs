@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::report::Place;
-use crate::spec::keys::{self, Default, KEYS, Kind, Status};
+use crate::spec::keys::{CONTAINER, Default, KEYS, Kind, Status};
 use crate::spec::{Data, Document, Entries};
 
 /// One key, as shown. The keys are documented in `--help` and stay.
@@ -55,7 +55,7 @@ fn written(path: &str, shown: &str, entries: &Entries, show_environment: bool, a
             table => format!("{table}.{name}"),
         };
         let inner = join(shown, &quoted(name));
-        let below = match keys::find(path).map(|key| key.kind) {
+        let below = match CONTAINER.find(path).map(|key| key.kind) {
             Some(Kind::Tables) => join(path, "*"),
             _ => join(path, name),
         };

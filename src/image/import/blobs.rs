@@ -1,11 +1,14 @@
-//! Files of a layout or an archive by name, in any order: in a folder, or where they lie in a tar.
+//! Files of a layout or an archive by name, in any order: in a folder, where they lie in a tar, or on a server.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Cursor, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::remote::{Remote, Wanted};
+use crate::image::config::Descriptor;
+use crate::image::digest::Digest;
 use crate::image::error::{Doing, ImageError, input_error};
 use crate::image::members::{Kind, Members, Skip};
 use crate::image::store::DOCUMENT_MAX;
@@ -15,14 +18,15 @@ use crate::image::store::DOCUMENT_MAX;
 const MEMBERS_MAX: usize = 20_000;
 
 /// What holds the blobs.
-pub(super) struct Blobs {
+pub(super) struct Blobs<'a> {
     what: String,
-    place: Place,
+    place: Place<'a>,
 }
 
-enum Place {
+enum Place<'a> {
     Folder(PathBuf),
     Archive { file: File, members: BTreeMap<String, Found> },
+    Remote(&'a dyn Remote),
 }
 
 enum Found {
@@ -32,7 +36,7 @@ enum Found {
     Link(String),
 }
 
-impl Blobs {
+impl<'a> Blobs<'a> {
     pub(super) fn folder(path: &Path) -> Result<Self, ImageError> {
         let path = path.canonicalize().doing("open", path)?;
         Ok(Self { what: path.display().to_string(), place: Place::Folder(path) })
@@ -66,10 +70,46 @@ impl Blobs {
         Ok(Self { what: what.to_owned(), place: Place::Archive { file, members } })
     }
 
+    pub(super) fn remote(what: &str, remote: &'a dyn Remote) -> Self {
+        Self { what: what.to_owned(), place: Place::Remote(remote) }
+    }
+
+    /// A small blob: a manifest, an index or a config. Its digest is the caller's to check.
+    pub(super) fn small(&self, descriptor: &Descriptor, digest: &Digest) -> Result<Vec<u8>, ImageError> {
+        match &self.place {
+            Place::Remote(remote) => remote.small(descriptor, digest),
+            _ => self.document(&in_layout(digest)),
+        }
+    }
+
+    /// These layers will be opened, in this order.
+    pub(super) fn begin(&self, layers: &[Wanted]) {
+        if let Place::Remote(remote) = &self.place {
+            remote.begin(layers);
+        }
+    }
+
+    /// A layer's bytes; nothing where it has come into the store by another way, so that one should look again.
+    pub(super) fn layer(&self, digest: &Digest) -> Result<Option<Box<dyn Read + Send>>, ImageError> {
+        match &self.place {
+            Place::Remote(remote) => remote.open(digest),
+            _ => Ok(Some(self.open(&in_layout(digest))?.0)),
+        }
+    }
+
+    /// What to do about an error of unpacking a layer: it is the answer, unless that is worth another try.
+    pub(super) fn again(&self, digest: &Digest, error: ImageError) -> Result<(), ImageError> {
+        match &self.place {
+            Place::Remote(remote) => remote.again(digest, error),
+            _ => Err(error),
+        }
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         match &self.place {
             Place::Folder(folder) => folder.join(name).is_file(),
             Place::Archive { members, .. } => members.contains_key(name),
+            Place::Remote(_) => false,
         }
     }
 
@@ -107,6 +147,11 @@ impl Blobs {
                 let file = file.try_clone().doing("open", &self.what)?;
                 Ok((Box::new(Part { file, offset, left: size }), size))
             }
+            Place::Remote(remote) => {
+                let bytes = remote.named(&name)?;
+                let size = bytes.len() as u64;
+                Ok((Box::new(Cursor::new(bytes)), size))
+            }
         }
     }
 
@@ -123,6 +168,11 @@ impl Blobs {
         reader.take(DOCUMENT_MAX).read_to_end(&mut bytes).map_err(|error| input_error(&self.what, error))?;
         Ok(bytes)
     }
+}
+
+/// Where a layout has a blob (OCI image layout, "Blobs").
+fn in_layout(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
 }
 
 /// A path within the archive without `.`, `..` and doubled slashes.

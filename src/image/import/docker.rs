@@ -18,7 +18,7 @@ struct Saved {
     layers: Vec<String>,
 }
 
-impl Import<'_> {
+impl Import<'_, '_> {
     pub(super) fn docker(&mut self, blobs: &Blobs) -> Result<(), ImageError> {
         let list: Vec<Saved> = serde_json::from_slice(&blobs.document("manifest.json")?)
             .map_err(|error| self.malformed(format!("has a `manifest.json` that isn't Docker's: {error}")))?;
@@ -43,7 +43,10 @@ impl Import<'_> {
         let names = if names.is_empty() { "images without names".to_owned() } else { names.join(", ") };
         ImageError::Unclear(match pick {
             Some(pick) => format!("{} has no image called `{pick}`; it has {names}", self.what),
-            None => format!("{} has {names}; --name can be given to one: choose it with --pick", self.what),
+            None => format!(
+                "{} has {names}; a name can be given to one of them: choose it with --pick, or `pick` in the image's file",
+                self.what
+            ),
         })
     }
 
@@ -76,11 +79,17 @@ impl Import<'_> {
                 parsed.map_err(|error| self.malformed(format!("has a bad reference: {error}")))?
             }
         };
+        if references.is_empty() {
+            return Err(ImageError::Unclear(format!(
+                "{} has no name for its image; give it one with --name",
+                self.what
+            )));
+        }
         let mut image = empty();
         let mut layers = Vec::new();
         for (index, (path, diff_id)) in saved.layers.iter().zip(&diff_ids).enumerate() {
             let what = format!("the layer `{path}` of {}", self.what);
-            let open = || blobs.open(path).map(|(reader, _)| reader);
+            let open = || blobs.open(path).map(|(reader, _)| Some(reader));
             let bytes = self.layer(&what, open, None, diff_id, index == 0, &mut image)?;
             layers.push((*diff_id, bytes));
         }

@@ -1,8 +1,10 @@
 //! Bringing an image in: what kind of thing it is, and one way through for each kind.
 
 mod blobs;
+mod commit;
 mod docker;
 mod oci;
+mod remote;
 mod root;
 
 use std::fs::File;
@@ -10,16 +12,20 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use self::blobs::{Blobs, Counting, spool};
+pub use self::commit::{CommitOptions, commit, differences};
+pub(crate) use self::remote::{Entry, Remote, Wanted, import_from, stage_from};
 use super::config::{ImageConfig, Manifest};
 use super::digest::Digest;
 use super::error::{Doing, ImageError, input_error};
 use super::extract;
 use super::manifest::Summary;
 use super::members::Members;
+use super::signatures::{Admission, Entering, Everything};
 use super::staging::Staging;
 use super::store::Store;
-use super::stream::{Passed, decompressor, pass, peek};
-use crate::spec::Reference;
+use super::stream::{Passed, bounded, decompressor, pass, peek};
+use crate::settings::Unpack;
+use crate::spec::{Platform, Reference};
 
 /// As much of an input as is looked at to tell what it is: one block of any compression's, which holds the
 /// first member's name.
@@ -31,6 +37,15 @@ pub enum Source {
     Path(PathBuf),
     /// Something that can be read once, such as standard input.
     Stream(Box<dyn Read + Send>),
+    /// The same with a name, from which one for an image may be made.
+    Named {
+        /// As it is called in messages.
+        what: String,
+        /// As a file would be called that holds it.
+        file: String,
+        /// What can be read once.
+        stream: Box<dyn Read + Send>,
+    },
 }
 
 /// What may be said about an import.
@@ -42,6 +57,12 @@ pub struct Options {
     pub pick: Option<String>,
     /// For a root file system, which says nothing about what to run.
     pub changes: Changes,
+    /// For which kind of machine, of several that an index has images for; this one's where nothing is said.
+    pub platform: Option<Platform>,
+    /// What the manifest's digest must be, or nothing is imported.
+    pub digest: Option<Digest>,
+    /// How much a layer may unpack to.
+    pub unpack: Unpack,
 }
 
 /// The config of an image that is made from a root file system.
@@ -88,30 +109,95 @@ pub fn import(
     options: &Options,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<Imported>, ImageError> {
+    import_admitted(store, source, options, &Everything, progress)
+}
+
+/// As [`import`], where somebody has a say in what enters.
+///
+/// # Errors
+/// As [`import`]; [`ImageError::Refused`].
+pub fn import_admitted(
+    store: &Store,
+    source: Source,
+    options: &Options,
+    admission: &dyn Admission,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<Imported>, ImageError> {
+    let staging = Staging::begin(store)?;
+    let (staging, imported) = stage(store, staging, source, options, Some(admission), progress)?;
+    enter(store, staging, imported, None, admission)
+}
+
+/// Commits what was staged, if it may enter. `known_as` is what an image is asked for by that gets no reference.
+fn enter(
+    store: &Store,
+    mut staging: Staging<'_>,
+    imported: Vec<Imported>,
+    known_as: Option<&Reference>,
+    admission: &dyn Admission,
+) -> Result<Vec<Imported>, ImageError> {
+    let mut entering = Vec::with_capacity(imported.len());
+    for image in &imported {
+        // None may pass by for having no name: the policy goes by it.
+        let reference = image.reference.as_ref().or(known_as);
+        let (Some(reference), Ok(digest)) = (reference, image.digest.parse()) else {
+            return Err(ImageError::Unclear(format!(
+                "{} has no name; give it one with --name",
+                image.digest
+            )));
+        };
+        entering.push(Entering { reference: reference.clone(), digest, kept: store.signatures(&digest) });
+    }
+    for (digest, signature) in admission.admit(&entering)? {
+        staging.signature(&digest, &signature)?;
+    }
+    staging.commit()?;
+    Ok(imported)
+}
+
+/// Everything but the commit.
+pub(crate) fn stage<'a>(
+    store: &'a Store,
+    staging: Staging<'a>,
+    source: Source,
+    options: &Options,
+    admission: Option<&dyn Admission>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<(Staging<'a>, Vec<Imported>), ImageError> {
     if let Some(name) = &options.name {
         super::store::storable(name)?;
     }
     let what = match &source {
         Source::Path(path) => path.display().to_string(),
         Source::Stream(_) => "the input".to_owned(),
+        Source::Named { what, .. } => what.clone(),
     };
     let file_name = match &source {
         Source::Path(path) => path.canonicalize().ok().and_then(|path| stem(&path)),
         Source::Stream(_) => None,
+        Source::Named { file, .. } => stem(Path::new(file)),
     };
-    let staging = Staging::begin(store)?;
     let mut import =
         Import { store, staging, options, progress, what, file_name, unpacked: 0, imported: Vec::new() };
     match source {
         Source::Path(path) if path.is_dir() => import.images(&Blobs::folder(&path)?)?,
         Source::Path(path) => {
             let file = File::open(&path).doing("open", &path)?;
-            import.file(file)?;
+            match admission.filter(|admission| admission.watches()) {
+                // Read once only: what was watched is what is unpacked.
+                Some(admission) => import.stream(admission.watch(Box::new(file)), None)?,
+                None => import.file(file)?,
+            }
         }
-        Source::Stream(stream) => import.stream(stream, None)?,
+        Source::Stream(stream) | Source::Named { stream, .. } => {
+            let stream = match admission.filter(|admission| admission.watches()) {
+                Some(admission) => admission.watch(stream),
+                None => stream,
+            };
+            import.stream(stream, None)?;
+        }
     }
-    import.staging.commit()?;
-    Ok(import.imported)
+    Ok((import.staging, import.imported))
 }
 
 /// A file's or folder's name without what says how it is packed.
@@ -123,9 +209,9 @@ fn stem(path: &Path) -> Option<String> {
     Some(stem.to_ascii_lowercase())
 }
 
-struct Import<'a> {
-    store: &'a Store,
-    staging: Staging<'a>,
+struct Import<'a, 's> {
+    store: &'s Store,
+    staging: Staging<'s>,
     options: &'a Options,
     progress: &'a (dyn Fn(u64) + Sync),
     what: String,
@@ -134,7 +220,7 @@ struct Import<'a> {
     imported: Vec<Imported>,
 }
 
-impl Import<'_> {
+impl Import<'_, '_> {
     fn malformed(&self, why: impl Into<String>) -> ImageError {
         ImageError::Malformed { what: self.what.clone(), why: why.into() }
     }
@@ -163,7 +249,8 @@ impl Import<'_> {
             Some(file) => file,
             None => {
                 let input = Counting::new(input, self.progress);
-                spool(&self.what, decompressor(input).map_err(failed)?, self.staging.path())?
+                let plain = bounded(input, self.options.unpack.ratio).map_err(failed)?;
+                spool(&self.what, plain, self.staging.path())?
             }
         };
         let again = file.try_clone().doing("open", &self.what)?;
@@ -201,22 +288,28 @@ impl Import<'_> {
     fn layer(
         &mut self,
         what: &str,
-        blob: impl FnOnce() -> Result<Box<dyn Read + Send>, ImageError>,
+        blob: impl Fn() -> Result<Option<Box<dyn Read + Send>>, ImageError>,
         expected: Option<(Digest, u64)>,
         diff_id: &Digest,
         bottom: bool,
         image: &mut Imported,
     ) -> Result<u64, ImageError> {
-        image.layers += 1;
-        if self.staging.keep_layer(diff_id, bottom)? {
-            if let Some((_, bytes)) = expected {
-                (self.progress)(bytes);
+        let blob = loop {
+            if self.staging.keep_layer(diff_id, bottom)? {
+                if let Some((_, bytes)) = expected {
+                    (self.progress)(bytes);
+                }
+                let here = self.staging.layer_path(diff_id, bottom);
+                let path = if here.exists() { here } else { self.store.layer_path(diff_id, bottom) };
+                image.layers += 1;
+                return Ok(Summary::read(&path)?.tar_bytes);
             }
-            let here = self.staging.layer_path(diff_id, bottom);
-            let path = if here.exists() { here } else { self.store.layer_path(diff_id, bottom) };
-            return Ok(Summary::read(&path)?.tar_bytes);
-        }
-        let (_, passed) = self.unpack(what, blob()?, expected, Some(diff_id), bottom, image)?;
+            if let Some(blob) = blob()? {
+                break blob;
+            }
+        };
+        let (_, passed) = self.unpack(what, blob, expected, Some(diff_id), bottom, image)?;
+        image.layers += 1;
         Ok(passed.tar_bytes)
     }
 
@@ -232,8 +325,10 @@ impl Import<'_> {
         let directory = self.staging.layer(self.unpacked)?;
         self.unpacked += 1;
         let input = Counting::new(input, self.progress);
-        let (mut summary, passed) =
-            pass(what, input, expected, |stream| extract::unpack(what, stream, &directory, bottom))?;
+        let limits = &self.options.unpack;
+        let (mut summary, passed) = pass(what, input, expected, limits.ratio, |stream| {
+            extract::unpack(what, stream, &directory, bottom, limits)
+        })?;
         if let Some(diff_id) = diff_id.filter(|diff_id| **diff_id != passed.diff_id) {
             return Err(ImageError::Digest {
                 what: format!("{what}, uncompressed,"),
@@ -242,6 +337,7 @@ impl Import<'_> {
             });
         }
         summary.tar_bytes = passed.tar_bytes;
+        summary.disk_bytes = super::usage::disk_bytes(&directory.join("tree"));
         summary.write(&directory)?;
         let own_bottom = bottom && summary.dropped_whiteouts > 0;
         self.staging.layer_done(&directory, &passed.diff_id, own_bottom)?;
@@ -260,18 +356,28 @@ impl Import<'_> {
     ) -> Result<(), ImageError> {
         self.staging.blob(config)?;
         let digest = self.staging.blob(manifest)?;
+        self.pinned(&digest)?;
         let image = Imported { digest: digest.to_string(), ..image };
         for reference in references {
             self.staging.reference(reference, &digest)?;
             self.imported.push(Imported { reference: Some(reference.clone()), ..image.clone() });
         }
         if references.is_empty() {
-            return Err(ImageError::Unclear(format!(
-                "{} has no name for its image; give it one with --name",
-                self.what
-            )));
+            self.imported.push(image);
         }
         Ok(())
+    }
+
+    /// Whether a manifest is the one that is wanted.
+    fn pinned(&self, found: &Digest) -> Result<(), ImageError> {
+        match self.options.digest.filter(|digest| digest != found) {
+            None => Ok(()),
+            Some(digest) => Err(ImageError::Digest {
+                what: format!("the image in {}", self.what),
+                expected: digest.to_string(),
+                found: found.to_string(),
+            }),
+        }
     }
 
     fn config(&self, what: &str, bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), ImageError> {

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 
 use super::blobs::Blobs;
+use super::remote::Wanted;
 use super::{Import, empty};
 use crate::image::config::{
     CONFIG, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, INDEX, Index, MANIFEST, Manifest,
-    machine_architecture,
+    ORIGINAL, machine_architecture,
 };
 use crate::image::digest::Digest;
 use crate::image::error::ImageError;
+use crate::image::index::NESTING;
 use crate::image::store::DOCUMENT_MAX;
 use crate::spec::Reference;
 
@@ -26,9 +28,6 @@ const LAYERS: [&str; 9] = [
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
 ];
-
-/// How deep indexes may lie in indexes; two is what tools write.
-const NESTING: usize = 4;
 
 /// Where containerd and Docker write the whole reference, and where the specification wants a name.
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
@@ -47,7 +46,7 @@ fn is_index(descriptor: &Descriptor) -> bool {
     [INDEX, DOCKER_LIST].contains(&descriptor.media_type.as_str())
 }
 
-impl Import<'_> {
+impl Import<'_, '_> {
     pub(super) fn oci(&mut self, blobs: &Blobs) -> Result<(), ImageError> {
         let index: Index = self.parse("its `index.json`", &blobs.document("index.json")?)?;
         // Descriptors of one name are one image for several machines.
@@ -64,7 +63,7 @@ impl Import<'_> {
         for (name, descriptors) in images {
             let reference = self.reference(name.as_deref())?;
             let descriptor = self.manifest_for_this_machine(blobs, descriptors)?;
-            self.image(blobs, &descriptor, reference)?;
+            self.image(blobs, &descriptor, Some(reference))?;
         }
         Ok(())
     }
@@ -92,8 +91,9 @@ impl Import<'_> {
         })
     }
 
-    fn manifest_for_this_machine(
-        &self,
+    /// Indexes on the way to it stay in the store, so that their digests name it as well.
+    pub(super) fn manifest_for_this_machine(
+        &mut self,
         blobs: &Blobs,
         mut descriptors: Vec<Descriptor>,
     ) -> Result<Descriptor, ImageError> {
@@ -102,27 +102,23 @@ impl Import<'_> {
             if !is_index(&chosen) {
                 return Ok(chosen);
             }
-            let index: Index = self.parse("an index", &self.document(blobs, "an index", &chosen)?)?;
+            let bytes = self.document(blobs, "an index", &chosen)?;
+            let index: Index = self.parse("an index", &bytes)?;
+            self.staging.blob(&bytes)?;
             descriptors = index.manifests.into_iter().filter(is_image).collect();
         }
         Err(self.malformed(format!("has indexes in indexes, more than {NESTING} deep")))
     }
 
     fn choose(&self, descriptors: Vec<Descriptor>) -> Result<Descriptor, ImageError> {
-        let machine = machine_architecture();
+        let wanted = self.options.platform.as_ref();
         let offered: Vec<_> = descriptors
             .iter()
             .filter_map(|descriptor| descriptor.platform.as_ref())
-            .map(|platform| {
-                let variant = platform.variant.as_deref().map(|v| format!("/{v}")).unwrap_or_default();
-                format!("{}/{}{variant}", platform.os, platform.architecture)
-            })
+            .map(ToString::to_string)
             .collect();
         let fits = |descriptor: &Descriptor| {
-            descriptor
-                .platform
-                .as_ref()
-                .is_none_or(|platform| platform.os == "linux" && platform.architecture == machine)
+            descriptor.platform.as_ref().is_none_or(|platform| platform.serves(wanted))
         };
         // One that says that it is for this machine goes before one that says nothing; of several variants
         // the plainest runs everywhere.
@@ -135,7 +131,8 @@ impl Import<'_> {
             })
             .ok_or_else(|| ImageError::Platform {
                 what: self.what.clone(),
-                wanted: format!("linux/{machine}"),
+                wanted: wanted
+                    .map_or_else(|| format!("linux/{}", machine_architecture()), ToString::to_string),
                 offered: if offered.is_empty() { "none".to_owned() } else { offered.join(", ") },
             })
     }
@@ -155,7 +152,7 @@ impl Import<'_> {
                 self.malformed(format!("has {what} of {} bytes; {DOCUMENT_MAX} fit", descriptor.size))
             );
         }
-        let bytes = blobs.document(&format!("blobs/sha256/{}", digest.hex()))?;
+        let bytes = blobs.small(descriptor, &digest)?;
         let what = format!("{what} of {}", self.what);
         if (bytes.len() as u64) < descriptor.size {
             return Err(ImageError::Truncated { what });
@@ -168,13 +165,20 @@ impl Import<'_> {
         Ok(bytes)
     }
 
-    fn image(&mut self, blobs: &Blobs, from: &Descriptor, reference: Reference) -> Result<(), ImageError> {
+    pub(super) fn image(
+        &mut self,
+        blobs: &Blobs,
+        from: &Descriptor,
+        reference: Option<Reference>,
+    ) -> Result<(), ImageError> {
         let media_type = |what: String, found: &str, wanted| {
             Err(ImageError::MediaType { what, found: found.to_owned(), wanted })
         };
         if ![MANIFEST, DOCKER_MANIFEST].contains(&from.media_type.as_str()) {
             return media_type(self.what.clone(), &from.media_type, "an image's manifest");
         }
+        // Before anything is unpacked for nothing.
+        self.pinned(&self.digest("the manifest", from)?)?;
         let manifest_bytes = self.document(blobs, "the manifest", from)?;
         let manifest: Manifest = self.parse("the manifest", &manifest_bytes)?;
         if let Some(own) = manifest.media_type.as_deref().filter(|own| *own != from.media_type) {
@@ -191,7 +195,18 @@ impl Import<'_> {
             }
         }
         let config_bytes = self.document(blobs, "the config", &manifest.config)?;
-        let (_, diff_ids) = self.config(&format!("the config of {}", self.what), &config_bytes)?;
+        let (config, diff_ids) = self.config(&format!("the config of {}", self.what), &config_bytes)?;
+        // Where no index says for whom it is, the config does.
+        if let Some(wanted) = self.options.platform.as_ref().filter(|_| from.platform.is_none())
+            && !config.architecture.is_empty()
+            && config.architecture != wanted.architecture
+        {
+            return Err(ImageError::Platform {
+                what: self.what.clone(),
+                wanted: wanted.to_string(),
+                offered: format!("linux/{}", config.architecture),
+            });
+        }
         if diff_ids.len() != manifest.layers.len() {
             return Err(self.malformed(format!(
                 "has a manifest with {} layers and a config with {} diff ids",
@@ -200,12 +215,53 @@ impl Import<'_> {
             )));
         }
         let mut image = empty();
+        let mut layers = Vec::new();
         for (index, (layer, diff_id)) in manifest.layers.iter().zip(&diff_ids).enumerate() {
-            let digest = self.digest("a layer", layer)?;
-            let what = format!("the layer {} of {}", layer.digest, self.what);
-            let open = || blobs.open(&format!("blobs/sha256/{}", digest.hex())).map(|(reader, _)| reader);
-            self.layer(&what, open, Some((digest, layer.size)), diff_id, index == 0, &mut image)?;
+            let (digest, bottom) = (self.digest("a layer", layer)?, index == 0);
+            layers.push(Wanted { digest, size: layer.size, diff_id: *diff_id, bottom });
         }
-        self.add(&config_bytes, &manifest_bytes, &[reference], image)
+        let mut missing = Vec::new();
+        for layer in &layers {
+            if !self.staging.keep_layer(&layer.diff_id, layer.bottom)? {
+                missing.push(*layer);
+            }
+        }
+        blobs.begin(&missing);
+        for Wanted { digest, size, diff_id, bottom } in &layers {
+            let what = format!("the layer {digest} of {}", self.what);
+            let open = || blobs.layer(digest);
+            while let Err(error) =
+                self.layer(&what, open, Some((*digest, *size)), diff_id, *bottom, &mut image)
+            {
+                blobs.again(digest, error)?;
+            }
+        }
+        let manifest_bytes = match from.annotations.get(ORIGINAL) {
+            None => manifest_bytes,
+            Some(digest) => self.original(blobs, digest, &manifest)?,
+        };
+        let references: Vec<_> = reference.into_iter().collect();
+        self.add(&config_bytes, &manifest_bytes, &references, image)
+    }
+
+    /// The manifest that the image had before `wharf image save` made one for the layers as they are in the archive.
+    /// It must lead to the same config, and by that to the same layers.
+    fn original(&self, blobs: &Blobs, digest: &str, manifest: &Manifest) -> Result<Vec<u8>, ImageError> {
+        let what = "the manifest that it was saved with";
+        let wanted: Digest = digest
+            .parse()
+            .map_err(|error| self.malformed(format!("names {what} by a bad digest: {error}")))?;
+        let bytes = blobs.document(&format!("blobs/sha256/{}", wanted.hex()))?;
+        let found = Digest::of(&bytes);
+        if found != wanted {
+            let what = format!("{what}, of {},", self.what);
+            return Err(ImageError::Digest { what, expected: wanted.to_string(), found: found.to_string() });
+        }
+        let original: Manifest = self.parse(what, &bytes)?;
+        if original.config.digest != manifest.config.digest || original.layers.len() != manifest.layers.len()
+        {
+            return Err(self.malformed(format!("says that {what} is {digest}, which is of another image")));
+        }
+        Ok(bytes)
     }
 }

@@ -8,7 +8,7 @@ use crate::image::config::{Execution, ImageConfig, RootFs, machine_architecture}
 use crate::image::error::ImageError;
 use crate::spec::Reference;
 
-impl Import<'_> {
+impl Import<'_, '_> {
     pub(super) fn root(&mut self, input: impl Read + Send) -> Result<(), ImageError> {
         if self.options.pick.is_some() {
             return Err(self.malformed("is a root file system and has no images to pick from"));
