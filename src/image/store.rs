@@ -1,20 +1,19 @@
 //! Reading the store, and the small changes to it: references and removal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use serde::Serialize;
 
 use super::config::{ImageConfig, Manifest};
 use super::digest::Digest;
 use super::error::{Doing, ImageError};
 use super::escape;
 use super::index::Kinds;
-use super::refs::References;
+use super::similar::similar;
 use super::staging::Staging;
 use crate::spec::Reference;
 
@@ -41,54 +40,6 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
 }
 
-/// What the store knows about one image.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Listed {
-    /// What it is called, in order; empty where only its digest names it.
-    pub references: Vec<String>,
-    /// The manifest's digest.
-    pub digest: String,
-    /// Digests of indexes that it was pulled by, and can be named by as well.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub indexes: Vec<String>,
-    /// As in its config.
-    pub architecture: String,
-    /// When it was built, if its config says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    /// Bytes of all files of its layers.
-    pub size: u64,
-    /// How many layers.
-    pub layers: usize,
-}
-
-/// Everything about one image, for people and programs.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Details {
-    /// As in the list.
-    #[serde(flatten)]
-    pub listed: Listed,
-    /// What it runs, as its config says.
-    pub config: ImageConfig,
-    /// Its layers, the lowest first.
-    pub layer_details: Vec<LayerDetails>,
-}
-
-/// One layer.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct LayerDetails {
-    /// The digest of its uncompressed tar.
-    pub diff_id: String,
-    /// Where its tree is.
-    pub path: PathBuf,
-    /// What was counted when it was unpacked.
-    #[serde(flatten)]
-    pub summary: super::manifest::Summary,
-}
-
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
@@ -100,15 +51,6 @@ pub struct Removed {
     pub layers: usize,
     /// Why the image stays, though its last reference that can be read is gone.
     pub kept: Option<String>,
-}
-
-/// The images of a store, and what of it can't be told.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// By their first references; those without one last.
-    pub images: Vec<Listed>,
-    /// What is broken, a sentence each; the images are those of everything else.
-    pub broken: Vec<String>,
 }
 
 /// The name of a layer's directory. A layer that hides something of the layers below has a second form for
@@ -310,102 +252,6 @@ impl Store {
         })
     }
 
-    /// Every image that can be read, by its first reference; those without one last.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn list(&self) -> Result<Vec<Listed>, ImageError> {
-        Ok(self.listing()?.images)
-    }
-
-    /// The same, with what can't be read: a broken reference or image hides no other.
-    ///
-    /// # Errors
-    /// When the store can't be read.
-    pub fn listing(&self) -> Result<Listing, ImageError> {
-        let References { named: references, broken } = self.all_references()?;
-        let unsettled = super::staging::unsettled(self)?;
-        let kinds = self.kinds()?;
-        let mut listing = Listing::default();
-        let mut say =
-            |part: &Path, why: &str| listing.broken.push(format!("{} {why}", self.path(part).display()));
-        for (part, _, why) in &broken {
-            say(part, why);
-        }
-        for (reference, digest) in references.iter().filter(|(_, digest)| !kinds.manifests.contains(*digest))
-        {
-            let part = Self::reference_part(reference);
-            // Removed since the references were read.
-            if !self.path(&part).exists() {
-                continue;
-            }
-            let is_there = self.has_blob(digest);
-            say(
-                &part,
-                &format!(
-                    "names {digest}, which is {}",
-                    if is_there { "damaged" } else { "not in the store" }
-                ),
-            );
-        }
-        for digest in &kinds.manifests {
-            if unsettled.contains(digest) && !references.values().any(|named| named == digest) {
-                continue;
-            }
-            match self.listed(digest, &references, &kinds) {
-                Ok((listed, ..)) => listing.images.push(listed),
-                // Removed meanwhile.
-                Err(_) if !self.has_blob(digest) => {}
-                Err(error) => {
-                    let names: Vec<_> = references
-                        .iter()
-                        .filter(|(_, named)| *named == digest)
-                        .map(|(name, _)| name.as_str())
-                        .collect();
-                    let name = if names.is_empty() { digest.to_string() } else { names.join(", ") };
-                    listing.broken.push(format!("{name}: {}", super::error::chain(&error)));
-                }
-            }
-        }
-        listing.images.sort_by_key(|image: &Listed| (image.references.is_empty(), image.references.clone()));
-        Ok(listing)
-    }
-
-    fn listed(
-        &self,
-        digest: &Digest,
-        references: &BTreeMap<String, Digest>,
-        kinds: &Kinds,
-    ) -> Result<(Listed, ImageConfig, Vec<LayerDetails>), ImageError> {
-        let (_, config) = self.documents(digest)?;
-        let mut layers = Vec::new();
-        for (index, diff_id) in self.diff_ids(digest, &config)?.iter().enumerate() {
-            let path = self.layer_path(diff_id, index == 0);
-            let summary = super::manifest::Summary::read(&path)?;
-            layers.push(LayerDetails { diff_id: diff_id.to_string(), path: path.join("tree"), summary });
-        }
-        let listed = Listed {
-            references: references.iter().filter(|(_, d)| *d == digest).map(|(r, _)| r.clone()).collect(),
-            digest: digest.to_string(),
-            indexes: kinds.indexes_of(digest).iter().map(Digest::to_string).collect(),
-            architecture: config.architecture.clone(),
-            created: config.created.clone(),
-            size: layers.iter().map(|layer| layer.summary.bytes).sum(),
-            layers: layers.len(),
-        };
-        Ok((listed, config, layers))
-    }
-
-    /// Everything about one image.
-    ///
-    /// # Errors
-    /// As [`Store::resolve`].
-    pub fn inspect(&self, reference: &Reference) -> Result<Details, ImageError> {
-        let digest = self.digest_of(reference)?;
-        let (listed, config, layer_details) = self.listed(&digest, &self.references()?, &self.kinds()?)?;
-        Ok(Details { listed, config, layer_details })
-    }
-
     /// Gives an image another reference, durably; what that named before is kept under its digest.
     ///
     /// # Errors
@@ -582,54 +428,9 @@ pub(crate) fn mounted_layers() -> BTreeSet<String> {
     mounted
 }
 
-/// At most three references that somebody may have meant, the best first.
-fn similar(wanted: &str, all: impl Iterator<Item = String>) -> Vec<String> {
-    fn repository(reference: &str) -> &str {
-        let last = reference.rsplit('/').next().unwrap_or(reference);
-        last.split([':', '@']).next().unwrap_or(last)
-    }
-    let mut scored: Vec<_> = all
-        .filter_map(|candidate| {
-            let score = if repository(&candidate) == repository(wanted) {
-                0
-            } else {
-                distance(repository(&candidate), repository(wanted))
-            };
-            (score <= 2).then_some((score, candidate))
-        })
-        .collect();
-    scored.sort();
-    scored.into_iter().take(3).map(|(_, candidate)| candidate).collect()
-}
-
-/// How many letters must be put in, taken out or changed to make one text the other.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[other.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lookalikes() {
-        let all = ["nginx:1.25", "ngnix:1", "redis:7", "registry.example/web/nginx:2"].map(str::to_owned);
-        assert_eq!(
-            similar("nginx:1.26", all.into_iter()),
-            ["nginx:1.25", "registry.example/web/nginx:2", "ngnix:1"]
-        );
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
 
     #[test]
     fn a_missing_image_is_named_with_what_to_do() {

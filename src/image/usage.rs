@@ -11,8 +11,9 @@ use rustix::fs::{CWD, FileType, Mode, Stat, openat, stat};
 use serde::Serialize;
 
 use super::error::ImageError;
+use super::listing::{Listed, Listing};
 use super::manifest::Summary;
-use super::store::{Listed, Listing, Store};
+use super::store::Store;
 use super::walk::{DIRECTORY, Next, walk};
 
 /// The unit of `st_blocks`, whatever the file system's own is (stat(3type)).
