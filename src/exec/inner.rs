@@ -311,6 +311,8 @@ impl<'a> Inner<'a> {
                 Ok(Some(program)) => {
                     // The line's end tells the executor that the program runs: this copy must not hold it open.
                     self.line = None;
+                    // The init needs nothing of what the root was made with.
+                    (self.root, self.proc, self.sys, self.nothing) = (None, None, None, None);
                     init::stay(program);
                 }
                 Err(error) => return Failure::new(Status::Exec, error),

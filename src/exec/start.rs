@@ -47,7 +47,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let loaded = load(paths, name)?;
     let Loaded { plan, container, .. } = &loaded;
     // Until the process ends: by then the layers are mounted, and seen to be in use.
-    let _hold = Store::new(paths.state()).hold();
+    let hold = Store::new(paths.state()).hold();
     let Root { layers, implied, image, digest } = root::find(paths, container).map_err(|error| {
         let failure = Failure::from_error(Status::Namespace, &error);
         let fetched = container.supply.as_ref().and_then(|supply| supply.unit.as_deref());
@@ -82,7 +82,8 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
             }
             Ok(Outcome::Done) => trip.step(),
             Ok(Outcome::FirstProcess) => {
-                drop(near);
+                // An init lives as long as the container, and nobody could remove an image meanwhile.
+                drop((near, hold));
                 if let Some(line) = far {
                     let attachment = host.attachment();
                     Inner::new(line, host.cgroup.take(), &host.stage, container, &image, files, attachment)

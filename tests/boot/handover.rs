@@ -83,6 +83,8 @@ fn init(stage: &mut Stage) -> Told {
     machine.sh("systemctl start parent-container; sleep 1")?;
     let pid = property(machine, "parent", "MainPID")?;
     assert_eq!(machine.sh(&format!("cat /proc/{pid}/comm"))?, "wharf-init");
+    // It holds nothing that the executor held, or no image could be removed for as long as it lives.
+    machine.sh("timeout 20 flock --exclusive /var/lib/wharf/usage true")?;
     let processes = "xargs -a /sys/fs/cgroup/wharf.slice/parent-container.service/payload/cgroup.procs \
                      ps -o stat=,comm= -p | sort";
     let there = machine.sh(processes)?;
