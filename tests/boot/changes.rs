@@ -1,6 +1,6 @@
 //! What a running container has changed of its image, and an image made of that: `wharf diff` and `wharf commit`.
 
-use super::containers::{DEBIAN, declare, forget, with};
+use super::containers::{DEBIAN, declare, forget, until, with};
 use super::machine::{Machine, Result};
 use super::stage::{On, Stage, Story, Told};
 
@@ -58,7 +58,8 @@ fn changed(stage: &mut Stage) -> Told {
     let names = CONTAINERS.map(|(name, _)| name);
     forget(machine, &names)?;
     machine.sh("wharf image remove writer-kept:1 kindred-kept:1; rm -r /srv/folder")?;
-    assert_eq!(machine.run("pgrep -l wharf-")?.stdout, "", "nothing of Wharf's is left");
+    // What a reload has started, the look at the network's state, may take a moment.
+    until(machine, "! pgrep -l wharf-")?;
     Ok(())
 }
 
