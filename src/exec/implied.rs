@@ -24,28 +24,23 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 /// The kernel's, with the folder's path.
 pub fn make(layers: &[String], folders: &[&ImpliedFolder], upper: &Path) -> Result<(), Failure> {
     let upper = openat(CWD, upper, FOLDER, Mode::empty()).map_err(|errno| failure(b"", errno))?;
-    let mut times = Vec::with_capacity(folders.len());
+    // All of them before any gets its attributes: what is made in a folder changes its time, and would inherit its
+    // access list.
+    for folder in folders.iter().filter(|folder| !folder.path.is_empty()) {
+        mkdirat(&upper, folder.path.as_slice(), Mode::RWXU).map_err(|errno| failure(&folder.path, errno))?;
+    }
     for folder in folders {
         let layer = layers.get(folder.layer).ok_or_else(|| failure(&folder.path, Errno::NOENT))?;
-        let copied = copy(layer, &folder.path, &upper).map_err(|errno| failure(&folder.path, errno))?;
-        times.push((&folder.path, copied));
-    }
-    // What is made in a folder changes its time, so they come last.
-    for (path, times) in times {
-        open_below(&upper, path, FOLDER)
-            .and_then(|made| futimens(&made, &times))
-            .map_err(|errno| failure(path, errno))?;
+        copy(layer, &folder.path, &upper).map_err(|errno| failure(&folder.path, errno))?;
     }
     Ok(())
 }
 
-fn copy(layer: &str, path: &[u8], upper: &OwnedFd) -> Result<Timestamps, Errno> {
+/// Gives a folder the attributes that a layer has for it.
+fn copy(layer: &str, path: &[u8], upper: &OwnedFd) -> Result<(), Errno> {
     let layer = openat(CWD, layer, FOLDER, Mode::empty())?;
     let from = open_below(&layer, path, FOLDER)?;
     let stat = fstat(&from)?;
-    if !path.is_empty() {
-        mkdirat(upper, path, Mode::RWXU)?;
-    }
     let made = open_below(upper, path, FOLDER)?;
     fchown(&made, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
@@ -58,10 +53,11 @@ fn copy(layer: &str, path: &[u8], upper: &OwnedFd) -> Result<Timestamps, Errno> 
     }
     fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     let time = |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
-    Ok(Timestamps {
+    let times = Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    })
+    };
+    futimens(&made, &times)
 }
 
 fn failure(path: &[u8], errno: Errno) -> Failure {

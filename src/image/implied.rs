@@ -46,6 +46,12 @@ pub(crate) fn text(paths: &BTreeSet<Vec<u8>>) -> String {
     paths.iter().map(|path| format!("{}\n", field(path))).collect()
 }
 
+/// The folders that a path leads through below the root, and the path itself.
+fn down_to(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    ends.chain([path.len()]).map(|end| &path[..end])
+}
+
 /// What has to be on top of these trees, the lowest first, so that every folder looks as the layers mean it; folders
 /// before what is in them.
 ///
@@ -56,8 +62,8 @@ pub fn implied(trees: &[PathBuf]) -> Result<Vec<Implied>, ImageError> {
     let mut wanted = BTreeSet::new();
     for path in merged.implied_above_the_lowest() {
         let path = if path == b"." { &[] } else { path };
-        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
-        wanted.extend(ends.chain([&path[..0], path]));
+        wanted.insert(&path[..0]);
+        wanted.extend(down_to(path));
     }
     let mut nodes: BTreeMap<&[u8], Node> = BTreeMap::new();
     let mut needed = BTreeSet::new();
@@ -72,8 +78,7 @@ pub fn implied(trees: &[PathBuf]) -> Result<Vec<Implied>, ImageError> {
         };
         let Some(node) = node.filter(|node| node.kind() == FileType::Directory) else { continue };
         if !merged.looks_as_on_top(path, &node)? {
-            let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
-            needed.extend(ends.chain([path]));
+            needed.extend(down_to(path));
         }
         nodes.insert(path, node);
     }
