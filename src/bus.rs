@@ -18,6 +18,7 @@ const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
+const TIMER: &str = "org.freedesktop.systemd1.Timer";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// What sd_booted(3) looks at.
@@ -67,6 +68,8 @@ pub struct UnitStatus {
     pub pid: Option<u32>,
     /// `MemoryCurrent`, bytes; nothing where the host doesn't count.
     pub memory: Option<u64>,
+    /// `StatusText`, the last that the unit said of itself, while something of it runs.
+    pub text: Option<String>,
 }
 
 /// More about one unit, for who looks at it alone.
@@ -98,6 +101,15 @@ pub struct UnitDetails {
     pub limits: Vec<(&'static str, Option<u64>)>,
     /// `AllowedCPUs`: the CPUs that it may run on; empty for all.
     pub cpus: Vec<u32>,
+}
+
+/// When a timer elapses next, each nothing where it doesn't by that clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextElapse {
+    /// `NextElapseUSecRealtime`: microseconds since 1970.
+    pub realtime: Option<u64>,
+    /// `NextElapseUSecMonotonic`: microseconds of CLOCK_MONOTONIC.
+    pub monotonic: Option<u64>,
 }
 
 /// What `[limits]` of a container file becomes, as systemd has it: numbers, [`u64::MAX`] for none.
@@ -203,6 +215,33 @@ impl Systemd {
         })
     }
 
+    /// Every loaded timer whose name matches one of the patterns.
+    pub fn timers(&self, patterns: &[&str]) -> Result<Vec<(String, NextElapse)>, BusError> {
+        zbus::block_on(async {
+            let states: &[&str] = &[];
+            let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
+            let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByPatterns"))?;
+            let mut timers = Vec::with_capacity(rows.len());
+            for rows in rows.chunks(AT_A_TIME) {
+                timers.extend(
+                    together(rows.iter().map(async |row| (row.0.clone(), self.elapses(&row.6).await))).await,
+                );
+            }
+            Ok(timers)
+        })
+    }
+
+    async fn elapses(&self, path: &str) -> NextElapse {
+        let time = async |name| {
+            let time: Option<u64> = self.property(path, TIMER, name).await.ok();
+            time.filter(|time| *time != 0 && *time != u64::MAX)
+        };
+        NextElapse {
+            realtime: time("NextElapseUSecRealtime").await,
+            monotonic: time("NextElapseUSecMonotonic").await,
+        }
+    }
+
     /// One unit, loaded or not.
     pub fn unit(&self, name: &str) -> Result<UnitDetails, BusError> {
         zbus::block_on(async {
@@ -280,6 +319,8 @@ impl Systemd {
                 .await
                 .ok()
                 .filter(|bytes: &u64| *bytes != u64::MAX);
+            let text: Result<String, _> = self.property(path, SERVICE, "StatusText").await;
+            status.text = text.ok().filter(|text| !text.is_empty());
         }
         status
     }

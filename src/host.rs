@@ -153,6 +153,21 @@ impl HostFacts {
         Self { systemd }
     }
 
+    /// Whether `Type=notify-reload` and `ReloadSignal=` are there (systemd 253).
+    pub fn has_notify_reload(self) -> bool {
+        self.systemd.is_some_and(|version| version >= 253)
+    }
+
+    /// Whether who may speak for a unit can be changed while it starts (`NOTIFYACCESS=`, systemd 254).
+    pub fn has_changing_notify_access(self) -> bool {
+        self.systemd.is_some_and(|version| version >= 254)
+    }
+
+    /// Whether `DeferReactivation=` of timers is there (systemd 257).
+    pub fn has_defer_reactivation(self) -> bool {
+        self.systemd.is_some_and(|version| version >= 257)
+    }
+
     /// Whether `RestartSteps=` and `RestartMaxDelaySec=` are there (systemd 254).
     pub fn has_restart_steps(self) -> bool {
         self.systemd.is_some_and(|version| version >= 254)

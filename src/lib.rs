@@ -82,6 +82,7 @@
 //! /etc/wharf/keys                           OpenPGP keys whose signatures of images count (see `trust`)
 //! /run/systemd/generator/NAME-container.service, wharf/NAME.json or NAME.findings
 //!                       /NAME-image.service, wharf/images/NAME.json or NAME.findings
+//!                       /NAME-container.{timer,socket}, NAME-container-{proxy,restart}.service
 //!                                           made at each reload, which empties the folder before
 //! /run/wharf/last-good/NAME.json            the plan of the last start that worked since boot
 //! /run/wharf/findings.json                  what the last reload found
@@ -169,6 +170,26 @@
 //! - **`wharf exec` turns into the executor, by way of a mount of that file alone that can't be written.** It
 //!   is small and has one thread, and stays on the host while its child enters the container; and in the
 //!   container of somebody who runs as the host's root, no unit's `ReadOnlyPaths=` stands before its file.
+//! - **A job is `Type=oneshot`, handed over as any other**: systemd takes `MAINPID=` while a oneshot starts
+//!   (`service_notify_message` in its src/core/service.c; seen with 252 and 257), so that the program's own end
+//!   is the unit's, and `systemctl start` waits for it. `READY=1` means nothing to it. Its `runtime` is
+//!   `TimeoutStartSec=`, as `RuntimeMaxSec=` has no effect on a oneshot; and ended while it starts, it gets
+//!   `KillSignal=` without `ExecStop=`, so the image's own stop signal isn't sent.
+//! - **A container with a timer is a job unless it says otherwise**: of one that is always restarted, a timer
+//!   would start nothing.
+//! - **A timer only starts, and a start of what runs is nothing.** So `overlap = "restart"` has the timer start a
+//!   unit of its own, which restarts the container and ends at once.
+//! - **Timers and sockets of a refused container are made as far as they can be read**, and a timer without a time
+//!   that can be read waits for the end of the calendar. A timer whose unit goes at a reload never elapses
+//!   again, and a socket closes, also when the file has been put right (`timer_coldplug` and `socket_coldplug`
+//!   of systemd's src/core). What they start meanwhile fails, and says why.
+//! - **Names of sockets are given by the executor.** systemd has one name for all sockets of a unit
+//!   (`FileDescriptorName=`), and hands them over in the order of the file.
+//! - **A container requires its sockets**: started by hand it would find none. A proxy requires its container,
+//!   which with `idle-stop` is stopped when nobody needs it and wants its proxy, so that who starts it by hand
+//!   has it for as long as a client would; a container that links to it needs it too.
+//! - **The proxy is started by the executor**, which alone knows the container's address, waits until somebody
+//!   listens there, and has a closed connection wait for the proxy: that counts idle time from the end of one.
 //! - **Without a terminal, what `wharf exec` runs has the caller's own standard streams**, and nothing is
 //!   relayed: a dump goes at full speed. The program is killed with `wharf exec`, by the kernel; what it has
 //!   made itself is the container's.
@@ -177,6 +198,17 @@
 //! - **The executor checks no signature; it asks `wharf` to.** The policy is in the plan, so that `any` and
 //!   `digest` cost nothing at a start. The code that reads keys is several times the executor's own, and
 //!   parses what others wrote.
+//! - **An unhealthy container is restarted by systemd's watchdog, and stopped by its own init.** The init triggers
+//!   the watchdog, so that `Restart=`, delays and limits are systemd's and the result is `watchdog`; the signal that
+//!   systemd then sends is one that nothing else uses (`WatchdogSignal=`), and the init stops the program by the stop
+//!   signal of the file or the image, which the generator can't know. SIGABRT, the default, would be a crash to a
+//!   database; and `ExecStop=` isn't run after a watchdog.
+//! - **What is to stay stopped ends with a status of its own**, which `RestartPreventExitStatus=` names: there is no
+//!   word by which a service could tell systemd not to restart it.
+//! - **The built-in checks of health run in a process of their own, too**, and know no names but `localhost`: they may
+//!   wait, and read what they will, and the init goes on; and a name would be looked up by the C library, with modules
+//!   of the image's.
+//! - **A plan that is ready when it is healthy is kept as good by `ExecStartPost=`**, as the executor is gone then.
 //! - **No tracing.** The executor's few lines go to standard error with priorities as sd-daemon(3) has them,
 //!   which is all that the journal needs.
 //! - **rustix for nearly all calls**, as it is typed and skips libc; nix for the user database only, which is

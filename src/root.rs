@@ -85,7 +85,8 @@ pub fn find(paths: &Paths, container: &Container) -> Result<Root, RootError> {
 }
 
 fn image_process(execution: Execution) -> ImageProcess {
-    let Execution { user, env, entrypoint, cmd, working_dir, stop_signal: _, labels: _ } = execution;
+    let Execution { user, env, entrypoint, cmd, working_dir, stop_signal, labels: _, healthcheck } =
+        execution;
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     ImageProcess {
         entrypoint,
@@ -93,5 +94,7 @@ fn image_process(execution: Execution) -> ImageProcess {
         environment: env,
         user: given(user),
         working_directory: given(working_dir),
+        stop_signal: given(stop_signal),
+        healthcheck,
     }
 }

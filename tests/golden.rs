@@ -7,7 +7,7 @@
 //!                                      and by `wharf plan`      -> tests/steps/examples/expected/NAME.txt
 //! examples/three-tiers/*.toml          the same                 -> tests/{accept,steps}/three-tiers/expected/…
 //!                                      and by `wharf graph`     -> examples/three-tiers.svg
-//! tests/accept/images/…                and by `wharf plan`      -> tests/steps/images/expected/NAME.txt
+//! tests/accept/{images,timers,sockets}/… and by `wharf plan`    -> tests/steps/CASE/expected/NAME.txt
 //! tests/steps/CASE/{etc,run,usr}/…     the host's files     -> tests/steps/CASE/expected/NAME.txt
 //! tests/graph/CASE/{etc,run,usr}/…     the host's files     -> tests/graph/CASE/expected/graph.{txt,dot,svg,json}
 //! ```
@@ -32,6 +32,10 @@ const EXAMPLES: [(&str, &str, &[&str]); 2] = [
     ("examples/three-tiers", "three-tiers", &["nginx", "app", "db"]),
 ];
 
+/// What the oldest systemd that this runs on doesn't know.
+const NEWER: [&str; 5] =
+    ["RestartSteps", "RestartMaxDelaySec", "notify-reload", "ReloadSignal", "DeferReactivation"];
+
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Trial::test("broken settings", broken_settings),
         Trial::test("check a file", check_file),
         Trial::test("last good plan", move || last_good(verify)),
+        Trial::test("refused containers keep what starts them", refused_starting),
     ];
     for (folder, case, names) in EXAMPLES {
         let root = move || -> Result<tempfile::TempDir, Failed> {
@@ -94,6 +99,20 @@ fn main() -> ExitCode {
         copy_root(&here("tests/accept/images"), root.path());
         steps(root.path(), &here("tests/steps/images/expected"), &["db", "web@blue"])
     }));
+    trials.push(Trial::test("steps/health", || {
+        let root = tempfile::tempdir()?;
+        // The same files as where units are compared.
+        copy_root(&here("tests/accept/health"), root.path());
+        let names = ["by-http", "by-shell", "by-tcp", "by-image@", "instance@1"];
+        steps(root.path(), &here("tests/steps/health/expected"), &names)
+    }));
+    for (case, name) in [("timers", "mirror@debian"), ("sockets", "redis")] {
+        trials.push(Trial::test(format!("steps/{case}"), move || {
+            let root = tempfile::tempdir()?;
+            copy_root(&here(&format!("tests/accept/{case}")), root.path());
+            steps(root.path(), &here(&format!("tests/steps/{case}/expected")), &[name])
+        }));
+    }
     trials.push(Trial::test("steps/networks", || {
         let root = tempfile::tempdir()?;
         let case = here("tests/steps/networks");
@@ -332,7 +351,8 @@ fn ask_systemd(made: &BTreeMap<String, String>) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let mut units = Vec::new();
     for (name, text) in made {
-        if name.ends_with(".service") && !name.contains('/') {
+        let is_unit = [".service", ".socket", ".timer"].iter().any(|end| name.ends_with(end));
+        if is_unit && !name.contains('/') {
             // What follows a colon in an argument is the name that it is to load a file by.
             let (file, alias) = match name.contains(':') {
                 true => (format!("{}-image.service", units.len()), format!(":{name}")),
@@ -356,8 +376,7 @@ fn ask_systemd(made: &BTreeMap<String, String>) -> Result<(), Failed> {
         .filter(|line| {
             // The last is said where it can't take in its arguments, and then it looks at none.
             ["-container", "-image.service", "Couldn't process"].iter().any(|ours| line.contains(ours))
-                && !line.contains("RestartSteps")
-                && !line.contains("RestartMaxDelaySec")
+                && !NEWER.iter().any(|setting| line.contains(setting))
         })
         .collect();
     if ours.is_empty() { Ok(()) } else { Err(format!("systemd-analyze verify:\n{}", ours.join("\n")).into()) }
@@ -496,6 +515,41 @@ fn last_good(verify: bool) -> Result<(), Failed> {
         }
     }
     if verify { ask_systemd(&after) } else { Ok(()) }
+}
+
+/// A file with mistakes has its timer and sockets as far as it can be read, so that they are there when it is put
+/// right; what can't be read never comes.
+fn refused_starting() -> Result<(), Failed> {
+    let root = tempfile::tempdir()?;
+    let containers = root.path().join("etc/wharf/containers");
+    fs::create_dir_all(&containers)?;
+    for (name, text) in [
+        ("job", "image = \"x\"\nimge = 1\ntimer.on-calendar = \"03:00\"\n"),
+        ("never", "image = \"x\"\ntimer.on-calendar = \"at three\"\n"),
+        ("web", "image = \"x\"\nimge = 1\nsocket.listen = [\"80\"]\n"),
+        ("deaf", "image = \"x\"\nsocket.listen = [\"x\"]\n"),
+    ] {
+        fs::write(containers.join(format!("{name}.toml")), text)?;
+    }
+    let out = tempfile::tempdir()?;
+    generate(root.path(), out.path())?;
+    let made = tree(out.path());
+    let holds = |file: &str, text: &str| made.get(file).is_some_and(|made| made.contains(text));
+    for (holds, what) in [
+        (holds("job-container.timer", "\nOnCalendar=03:00\n"), "the timer of a refused job elapses"),
+        (holds("job-container.service", "\nType=oneshot\n"), "and starts a job"),
+        (holds("never-container.timer", "\nOnCalendar=2199-12-31\n"), "one without a time waits"),
+        (holds("timers.target.wants/never-container.timer", "-> ../never"), "and is there"),
+        (holds("web-container.socket", "\nListenStream=80\n"), "the sockets of a refused service listen"),
+        (holds("sockets.target.wants/web-container.socket", "-> ../web"), "also after a boot"),
+        (!made.contains_key("deaf-container.socket"), "where nothing can be listened at nothing is"),
+        (made.contains_key("multi-user.target.wants/deaf-container.service"), "and boot says why"),
+    ] {
+        if !holds {
+            return Err(format!("not so: {what}\n{made:#?}").into());
+        }
+    }
+    Ok(())
 }
 
 /// `wharf check FILE` anywhere: with its drop-ins, by the paths it was given.

@@ -58,6 +58,11 @@ need_cut_tools() {
     need nbdkit nbdkit nbdfuse libnbd-bin mkfs.ext4 e2fsprogs mkfs.xfs xfsprogs mkfs.btrfs btrfs-progs
 }
 
+# Who reads manual pages.
+need_manual_tools() {
+    need mandoc mandoc groff groff-base
+}
+
 # Namespaces with a network of their own.
 need_net_tools() {
     need ip iproute2 nft nftables

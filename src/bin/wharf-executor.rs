@@ -12,9 +12,12 @@ const USAGE: &str = "\
 wharf-executor is what the units of containers run; systemd calls it.
 
   wharf-executor start NAME     start a container, and hand it to systemd
+  wharf-executor started NAME   keep the plan that has worked (ExecStartPost=)
   wharf-executor stop NAME      send its image's stop signal (ExecStop=)
   wharf-executor stopped NAME   take back its network, explain how it ended (ExecStopPost=)
+  wharf-executor reload NAME    have it read its configuration anew (ExecReload=)
   wharf-executor refuse NAME    say why its file can't be used
+  wharf-executor proxy NAME     carry its sockets' connections to it (NAME-container-proxy.service)
   wharf-executor network        put the network right (wharf-network.service)
   wharf-executor changed        have it do so (wharf-network-tell.service)
   wharf-executor enter …        run another program in it; `wharf exec` calls it
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let variable = |name: &str| env::var(name).ok();
     match verb.as_str() {
         "start" => end(&name, exec::start(&paths, &name)),
+        "started" => end(&name, exec::started(&paths, &name)),
         "stop" => match exec::stop(&paths, &name, variable("MAINPID").as_deref()) {
             Ok(explanation) => {
                 explanation.iter().for_each(|text| say(4, text));
@@ -71,6 +75,8 @@ fn main() -> ExitCode {
             }
             end(&name, exec::stopped(&paths, &name))
         }
+        "reload" => end(&name, exec::reload(&paths, &name, variable("MAINPID").as_deref())),
+        "proxy" => end(&name, Err(exec::proxy(&paths, &name))),
         "refuse" => end(&name, Err(exec::refuse(&paths, &name))),
         _ => usage(),
     }

@@ -28,6 +28,7 @@ pub fn across(all: &All<'_>) -> Found {
     }
     found.extend(Graph::new(all).circles());
     found.extend(same_ports(all));
+    found.extend(super::socket::across(all));
     found
 }
 

@@ -1,14 +1,19 @@
 //! When it starts and how it ends.
 
-use super::{Restart, Rules, Stop, plain};
+use super::{Kind, Restart, Rules, Starting, Stop, plain};
 use crate::report::{Finding, Source};
 use crate::spec::{ContainerName, Signal, duration};
 
-/// `restart`.
-pub fn restart(rules: &Rules<'_>) -> Restart {
+/// `restart`. What is to end isn't started again, and what clients start may end when it has nothing to do.
+pub fn restart(rules: &Rules<'_>, starting: &Starting) -> Restart {
+    let by_clients =
+        starting.socket.as_ref().is_some_and(|socket| socket.on_demand && socket.proxy.is_none());
     match rules.text("restart") {
         Some(("no", _)) => Restart::No,
         Some(("on-failure", _)) => Restart::OnFailure,
+        Some(("always", _)) => Restart::Always,
+        _ if starting.kind == Kind::Job => Restart::No,
+        _ if by_clients => Restart::OnFailure,
         _ => Restart::Always,
     }
 }

@@ -1,6 +1,7 @@
 //! From a document to a checked model: gathers every finding; one rule, one function.
 
 mod across;
+mod health;
 mod host;
 mod image;
 mod life;
@@ -10,25 +11,31 @@ mod mounts;
 mod network;
 mod paths;
 mod process;
+mod ready;
 mod root;
 mod shape;
+mod socket;
 mod systemd;
 mod template;
+mod timer;
 
 pub use across::{All, Found, across};
 pub use host::{CheckedSettings, settings};
 pub use image::{CheckedImage, DeclaredImage, ForAll, From, Pull, Supplies, image, images};
 pub use model::{
-    Bind, Container, EnvironmentFile, Limits, Mount, MountKind, Network, Restart, RootMode, RootSource, Stop,
-    Supply, SystemdSections, Tmpfs, UserName, Volume,
+    Bind, Container, EnvironmentFile, Health, HealthCheck, Limits, Mount, MountKind, Network, NotifyAccess,
+    OnFailure, Ready, Reload, Restart, RootMode, RootSource, Stop, Supply, SystemdSections, Tmpfs, UserName,
+    Volume,
 };
 pub use process::UserNameError;
+pub use socket::{Proxy, Socket};
+pub use timer::{Kind, Overlap, Timer};
 
 use std::path::PathBuf;
 
 use crate::report::{self, Finding, Place};
 use crate::spec::keys;
-use crate::spec::{ContainerName, Data, Document, Entries, Entry, Link, Publish, Value};
+use crate::spec::{ContainerName, Data, Document, Entries, Entry, Link, Listen, Publish, Value};
 
 /// What became of a container's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +48,19 @@ pub struct Checked {
     pub autostart: bool,
     /// What it has to do with other containers; also where there are errors.
     pub connections: Connections,
+    /// What starts it, as far as the files say so readably; also where there are errors.
+    pub starting: Starting,
+}
+
+/// What starts a container, beside an administrator and the boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Starting {
+    /// `type`.
+    pub kind: Kind,
+    /// `[timer]`.
+    pub timer: Option<Timer>,
+    /// `[socket]`.
+    pub socket: Option<Socket>,
 }
 
 /// What a container has to do with others, each with its place, for the rules across files.
@@ -52,6 +72,8 @@ pub struct Connections {
     pub links: Vec<(Link, Place)>,
     /// `publish`.
     pub publish: Vec<(Publish, Place)>,
+    /// `listen` of `[socket]`.
+    pub listen: Vec<(Listen, Place)>,
 }
 
 /// Checks a container's merged files.
@@ -64,21 +86,28 @@ pub fn check(name: &ContainerName, document: &Document, syntax: Vec<Finding>) ->
     let mut rules = Rules { name, document, findings: syntax };
     shape::check(&mut rules, &keys::CONTAINER);
     template::percent_signs(&mut rules);
-    network::later(&mut rules);
     let autostart = life::autostart(&mut rules);
     let hostname = process::hostname(&mut rules);
     let mut connections = network::connections(&mut rules, &hostname);
-    let mut container = container(&mut rules, autostart, broken, hostname, &connections);
+    let mut starting = Starting {
+        kind: timer::kind(&rules),
+        timer: timer::timer(&mut rules),
+        socket: socket::socket(&mut rules, connections.network),
+    };
+    timer::together(&mut rules, &starting);
+    socket::published(&mut rules, &connections.publish);
+    let mut container = container(&mut rules, autostart, broken, hostname, &connections, &starting);
     // An instance with files of its own is written in its template's language.
     if let Some(instance) = name.instance() {
         container = container.map(|container| container.instance(instance));
         connections = connections.instance(name, instance);
+        starting = starting.instance(instance);
     }
     connections.links.retain(|(_, place)| !reading.failed_at(place));
     network::low_ports(&mut rules);
     let findings = reading.findings(rules.findings);
     let container = container.filter(|_| !report::has_errors(&findings));
-    Checked { container, findings, autostart, connections }
+    Checked { container, findings, autostart, connections, starting }
 }
 
 /// A line of a file.
@@ -123,6 +152,7 @@ fn container(
     broken: bool,
     hostname: String,
     connections: &Connections,
+    starting: &Starting,
 ) -> Option<Container> {
     let name = rules.name.clone();
     // A key that syntax hides isn't missing.
@@ -141,7 +171,13 @@ fn container(
     let mounts = mounts::mounts(rules);
     let limits = limits::limits(rules);
     let stop = life::stop(rules);
-    let restart = life::restart(rules);
+    let runtime = timer::runtime(rules);
+    let restart = life::restart(rules, starting);
+    let health = health::health(rules, restart);
+    let ready = ready::ready(rules);
+    let notify_access = ready::notify_access(rules, ready, init);
+    let reload = ready::reload(rules, ready);
+    ready::of_a_job(rules, starting.kind);
     let systemd = systemd::sections(rules);
     Some(Container {
         name,
@@ -165,6 +201,14 @@ fn container(
         limits,
         stop,
         restart,
+        ready,
+        notify_access,
+        reload,
+        health,
+        kind: starting.kind,
+        runtime,
+        timer: starting.timer.clone(),
+        socket: starting.socket.clone(),
         autostart,
         supply: None,
         systemd,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Kind, Socket, Timer};
 use crate::settings::Policy;
 use crate::spec::{ContainerName, Link, Publish, Reference, Signal};
 
@@ -61,13 +62,42 @@ pub struct Container {
     pub stop: Stop,
     /// `restart`.
     pub restart: Restart,
-    /// `autostart`: whether boot starts it.
+    /// `ready`: when a start is done.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ready: Ready,
+    /// `notify-access`: who inside may speak to systemd, with [`Ready::Notify`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub notify_access: NotifyAccess,
+    /// `[reload]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+    /// `[health]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// `type`.
+    #[serde(default, skip_serializing_if = "Kind::is_service")]
+    pub kind: Kind,
+    /// `runtime`: the longest that it may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Duration>,
+    /// `[timer]`; never with `[socket]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer: Option<Timer>,
+    /// `[socket]`; never of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Socket>,
+    /// `autostart`: whether boot starts it, or what starts it.
     pub autostart: bool,
     /// What the files of images say about `source`. It is filled in when all files are compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supply: Option<Supply>,
     /// `[systemd.*]`.
     pub systemd: SystemdSections,
+}
+
+/// What holds where nothing is written needn't stand in a plan.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Where a root comes from.
@@ -222,6 +252,92 @@ pub struct Stop {
     pub signal: Option<Signal>,
     /// `timeout`, after which what is left is killed; systemd's default where it isn't given.
     pub timeout: Option<Duration>,
+}
+
+/// `ready`: when a start is done, and what waits for it goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ready {
+    /// When the program runs.
+    #[default]
+    Exec,
+    /// When the program says so, by sd_notify(3).
+    Notify,
+    /// When the first check of [`Health`] has passed.
+    Healthy,
+}
+
+/// `notify-access`, as `NotifyAccess=` of systemd.service(5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotifyAccess {
+    /// The container's process 1.
+    #[default]
+    Main,
+    /// Every process of the container.
+    All,
+}
+
+/// `[reload]`: how the program reads its configuration anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reload {
+    /// By a signal.
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// Until the program says that it is done (`RELOADING=1`, `READY=1`).
+        wait: bool,
+    },
+    /// By a program that is run inside, to its end; never empty.
+    Command(Vec<String>),
+}
+
+/// `[health]`: how to tell that the container does its work. What the file leaves out is filled in, unless the image
+/// may say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// `command`, `http`, `tcp` or `image`.
+    pub check: HealthCheck,
+    /// `interval`, from the end of a check to the next.
+    pub interval: Option<Duration>,
+    /// `timeout` of one check.
+    pub timeout: Option<Duration>,
+    /// `retries`: as many in a row must fail; at least one.
+    pub retries: Option<u32>,
+    /// `start-period`, in which failures don't count.
+    pub start_period: Option<Duration>,
+    /// `on-failure`.
+    pub on_failure: OnFailure,
+}
+
+/// What is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthCheck {
+    /// A program and its arguments; never empty.
+    Command(Vec<String>),
+    /// A text for the image's shell.
+    Shell(String),
+    /// A page, which [`HttpTarget`](crate::spec::HttpTarget) reads, once a template's `%i` is filled in.
+    Http(String),
+    /// A port, which [`TcpTarget`](crate::spec::TcpTarget) reads in the same way.
+    Tcp(String),
+    /// What the image says.
+    Image,
+}
+
+/// `on-failure`: what an unhealthy container comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// systemd stops it, and starts it again by `restart`.
+    Restart,
+    /// It is stopped, and stays so.
+    Stop,
+    /// It is said, and that is all.
+    None,
 }
 
 /// `restart`, as `Restart=` of systemd.service(5).

@@ -1,12 +1,11 @@
-//! The network, links and published ports, and the keys whose effect comes with a later version.
+//! The network, links and published ports.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::life::is_own;
-use super::{Connections, Network, Rules, template};
+use super::{Connections, Network, Rules, socket, template};
 use crate::report::{Finding, Place};
-use crate::spec::keys::{KEYS, Status};
 use crate::spec::{ContainerName, Link, LinkError, LinkTarget, NameError, Publish, nearest};
 
 /// What `network` can be.
@@ -24,7 +23,8 @@ pub fn connections(rules: &mut Rules<'_>, hostname: &str) -> Connections {
     let network = network(rules);
     let links = links(rules, network, hostname);
     let publish = publish(rules, network);
-    Connections { network, links, publish }
+    let listen = socket::ports(rules);
+    Connections { network, links, publish, listen }
 }
 
 /// `network`: the default one, none or the host's, until there are others.
@@ -242,16 +242,6 @@ fn published_twice(rules: &mut Rules<'_>, all: &[(Publish, Place)]) {
                 format!("\"{publish}\" publishes what \"{before}\" does already"),
                 "a port of one of the host's addresses leads to one port of one container; keep one of them",
             );
-        }
-    }
-}
-
-/// Keys that are read and have no effect yet are refused: nothing is silently ignored.
-pub fn later(rules: &mut Rules<'_>) {
-    for key in KEYS.iter().filter(|key| !key.path.contains('.')) {
-        let Status::Later(instead) = key.status else { continue };
-        if let Some(entry) = rules.get(key.path) {
-            rules.error(&entry.key, format!("`{}` is not supported yet", key.path), instead);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Rules;
 use crate::report::Finding;
-use crate::spec::keys::{Key, Kind, Status, Vocabulary};
+use crate::spec::keys::{Key, Kind, Vocabulary};
 use crate::spec::{Data, Entries, Entry, Value, nearest};
 
 /// Looks at everything in the document.
@@ -68,13 +68,21 @@ impl Walk<'_> {
 fn fits(kind: Kind, value: &Value) -> bool {
     let scalar = |value: &Value| matches!(value.data, Data::Text(_) | Data::Integer(_) | Data::Flag(_));
     match (kind, &value.data) {
-        (Kind::Text | Kind::TextOrNumber | Kind::TextOrTrue | Kind::Duration, Data::Text(_))
+        (
+            Kind::Text
+            | Kind::TextOrTexts
+            | Kind::TextOrNumber
+            | Kind::TextOrTrue
+            | Kind::Duration
+            | Kind::CommandOrShell,
+            Data::Text(_),
+        )
         | (Kind::Flag, Data::Flag(_))
         | (Kind::TextOrTrue, Data::Flag(true))
         | (Kind::TextOrNumber | Kind::Duration | Kind::Number, Data::Integer(_))
         | (Kind::Table | Kind::Tables, Data::Table(_)) => true,
         (Kind::Choice(words), Data::Text(text)) => words.contains(&text.as_str()),
-        (Kind::Texts | Kind::Command, Data::List(values)) => {
+        (Kind::Texts | Kind::TextOrTexts | Kind::Command | Kind::CommandOrShell, Data::List(values)) => {
             values.iter().all(|value| value.text().is_some())
         }
         (Kind::Map, Data::Table(entries)) => entries.values().all(|entry| scalar(&entry.value)),
@@ -108,7 +116,7 @@ fn wrong_type(key: &Key, shown: &str, value: &Value) -> Finding {
             is(value, shown, "a list of texts", format!("write [{}]; no shell reads it", words.join(", ")))
         }
         (Kind::Texts, Data::Text(text)) => is(value, shown, "a list of texts", format!("write [{text:?}]")),
-        (Kind::Texts | Kind::Command, Data::List(values)) => {
+        (Kind::Texts | Kind::TextOrTexts | Kind::Command | Kind::CommandOrShell, Data::List(values)) => {
             let wrong = values.iter().find(|value| value.text().is_none()).unwrap_or(value);
             let hint = match super::plain(wrong) {
                 Some(digits) => format!("write \"{digits}\""),
@@ -185,12 +193,10 @@ fn unknown(vocabulary: &Vocabulary, parent: &str, table: &str, name: &str, entry
         }
     }
     // The right key in the wrong table is a common slip: TOML tables reach to the next header.
-    let elsewhere = vocabulary.keys.iter().find(|key| {
-        !key.path.contains('*')
-            && key.status == Status::Ready
-            && key.path.rsplit('.').next() == Some(name)
-            && key.path != path
-    });
+    let elsewhere = vocabulary
+        .keys
+        .iter()
+        .find(|key| !key.path.contains('*') && key.path.rsplit('.').next() == Some(name) && key.path != path);
     match elsewhere.map(|key| key.path.rsplit_once('.')) {
         Some(Some((table, _))) => finding.hint(format!("`{name}` belongs under [{table}]")),
         Some(None) => finding.hint(format!("`{name}` belongs above the first [table] of the file")),

@@ -8,7 +8,7 @@ use crate::spec::{Data, Value};
 /// at the start stands for the rest. The first that matches is told.
 const REFUSED: &[(&str, &str)] = &[
     // Whom systemd watches and when the container counts as started.
-    ("Type", "Wharf tells systemd itself when the container runs"),
+    ("Type", "Wharf tells systemd itself when the container runs; what is to end has `type` = \"job\""),
     ("ExecStart", "what runs inside is `command`; ExecStartPre= and ExecStartPost= are allowed"),
     ("ExecStop", "how it is stopped is [stop]"),
     (
@@ -21,7 +21,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("BusName", "the container has no bus of the host"),
     ("RemainAfterExit", "the service lives as long as the container's first process"),
     ("RootDirectoryStartOnly", "the root is `image` or `rootfs`"),
-    ("Sockets", "socket units come with a later version"),
+    ("Sockets", "its sockets are [socket]"),
     // How it ends.
     ("KillMode", "Wharf needs `mixed`: the container's first process ends the others"),
     ("KillSignal", "write `signal` under [stop]"),

@@ -1,9 +1,12 @@
 //! Templates: `%i` and `%%` in their texts, and the instance that they stand for.
 
 use super::process::fit_hostname;
-use super::{Bind, Connections, Container, EnvironmentFile, Mount, MountKind, Rules, UserName, Volume};
+use super::{
+    Bind, Connections, Container, EnvironmentFile, Health, HealthCheck, Mount, MountKind, Reload, Rules,
+    Socket, Starting, UserName, Volume,
+};
 use crate::report::Finding;
-use crate::spec::{ContainerName, Data, Entries, Link, Value};
+use crate::spec::{ContainerName, Data, Entries, Link, Listen, Value};
 
 /// In a template a `%` must be `%i` or `%%`. Under `[systemd.*]` specifiers are systemd's own.
 pub fn percent_signs(rules: &mut Rules<'_>) {
@@ -121,6 +124,14 @@ impl Container {
             limits,
             stop,
             restart,
+            ready,
+            notify_access,
+            reload,
+            health,
+            kind,
+            runtime,
+            timer,
+            socket,
             autostart,
             supply,
             systemd,
@@ -171,6 +182,18 @@ impl Container {
             limits: limits.clone(),
             stop: stop.clone(),
             restart: *restart,
+            ready: *ready,
+            notify_access: *notify_access,
+            reload: reload.as_ref().map(|reload| match reload {
+                Reload::Command(command) => Reload::Command(texts(command)),
+                Reload::Signal { signal, wait } => Reload::Signal { signal: *signal, wait: *wait },
+            }),
+            health: health.as_ref().map(|health| fill_health(health, instance)),
+            kind: *kind,
+            runtime: *runtime,
+            // A time has no `%i` in it.
+            timer: timer.clone(),
+            socket: socket.as_ref().map(|socket| fill_socket(socket, instance)),
             autostart: *autostart,
             supply: supply.clone(),
             systemd: systemd.clone(),
@@ -198,14 +221,56 @@ fn is_elsewhere(link: &Link, name: &ContainerName) -> bool {
 impl Connections {
     /// Those of an instance, as [`Container::instance`] has them.
     pub(super) fn instance(self, name: &ContainerName, instance: &str) -> Self {
-        let Self { network, links, publish } = self;
+        let Self { network, links, publish, listen } = self;
         let links = links
             .into_iter()
             .map(|(link, place)| (fill_link(&link, instance), place))
             .filter(|(link, _)| is_elsewhere(link, name))
             .collect();
-        Self { network, links, publish }
+        let listen =
+            listen.into_iter().map(|(listen, place)| (fill_listen(&listen, instance), place)).collect();
+        Self { network, links, publish, listen }
     }
+}
+
+impl Starting {
+    /// That of an instance.
+    pub(super) fn instance(self, instance: &str) -> Self {
+        let Self { kind, timer, socket } = self;
+        Self { kind, timer, socket: socket.map(|socket| fill_socket(&socket, instance)) }
+    }
+}
+
+fn fill_socket(socket: &Socket, instance: &str) -> Socket {
+    let Socket { listen, names, mode, user, group, on_demand, proxy } = socket;
+    Socket {
+        listen: listen.iter().map(|listen| fill_listen(listen, instance)).collect(),
+        names: names.iter().map(|name| fill(name, instance)).collect(),
+        mode: *mode,
+        user: user.as_ref().map(|user| fill(user, instance)),
+        group: group.as_ref().map(|group| fill(group, instance)),
+        on_demand: *on_demand,
+        proxy: *proxy,
+    }
+}
+
+fn fill_listen(listen: &Listen, instance: &str) -> Listen {
+    match listen {
+        Listen::Path(path) => Listen::Path(fill(path, instance)),
+        Listen::Port(..) | Listen::Address(..) => listen.clone(),
+    }
+}
+
+fn fill_health(health: &Health, instance: &str) -> Health {
+    let text = |text: &String| fill(text, instance);
+    let check = match &health.check {
+        HealthCheck::Command(words) => HealthCheck::Command(words.iter().map(text).collect()),
+        HealthCheck::Shell(line) => HealthCheck::Shell(text(line)),
+        HealthCheck::Http(page) => HealthCheck::Http(text(page)),
+        HealthCheck::Tcp(place) => HealthCheck::Tcp(text(place)),
+        HealthCheck::Image => HealthCheck::Image,
+    };
+    Health { check, ..health.clone() }
 }
 
 fn fill_kind(kind: &MountKind, instance: &str) -> MountKind {

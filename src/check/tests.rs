@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::report::{Level, Source};
-use crate::spec::keys::{Default, KEYS, Status};
+use crate::spec::keys::{Default, KEYS};
 
 fn checked(name: &str, text: &str) -> Checked {
     let (document, findings) = Document::parse(&Source::new(format!("{name}.toml"), text));
@@ -18,10 +18,28 @@ fn errors(checked: &Checked) -> Vec<&Finding> {
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");
+    let checks = ["command", "http", "image", "tcp"].map(|key| format!("health.{key}"));
+    if path == "ready" || (path.starts_with("health.") && !checks.contains(&path.to_owned())) {
+        text.push_str("health.tcp = \"localhost:1\"\n");
+    }
     if path == "rootfs" {
         text.push_str("command = [\"/bin/true\"]\n");
     } else if path != "image" {
         text.push_str("image = \"nginx:1.26\"\n");
+    }
+    // What means something only beside other keys of its table.
+    match path.split_once('.') {
+        Some(("timer", key)) if !["every", "on-boot", "on-calendar"].contains(&key) => {
+            text.push_str("timer.on-calendar = \"daily\"\n");
+        }
+        Some(("socket", "to" | "idle-stop")) => {
+            text.push_str("socket.listen = [\"80\"]\nsocket.proxy = true\n");
+        }
+        Some(("socket", "proxy")) => text.push_str("socket.listen = [\"80\"]\n"),
+        Some(("socket", key)) if key != "listen" => {
+            text.push_str("socket.listen = [\"80\", \"/run/x.sock\"]\n");
+        }
+        _ => {}
     }
     text
 }
@@ -30,26 +48,25 @@ fn around(path: &str, line: &str) -> String {
 fn every_example_checks() {
     for key in KEYS {
         let checked = checked("x", &around(key.path, key.example));
-        match key.status {
-            Status::Ready => {
-                assert!(checked.container.is_some(), "{}: {:?}", key.path, errors(&checked));
-            }
-            Status::Later(instead) => {
-                let errors = errors(&checked);
-                assert_eq!(errors.len(), 1, "{}: {errors:?}", key.path);
-                assert!(errors[0].message.contains("not supported yet"));
-                assert_eq!(errors[0].hint.as_deref(), Some(instead));
-            }
-        }
+        assert!(checked.container.is_some(), "{}: {:?}", key.path, errors(&checked));
     }
 }
 
 #[test]
 fn every_default_is_what_holds() {
-    let bare = checked("x", &around("", "")).container.expect("a container");
-    for key in KEYS.iter().filter(|key| key.status == Status::Ready) {
+    for key in KEYS {
         let Default::Is(value) = key.default else { continue };
+        // Whether there is a check isn't left to a default.
+        if key.path == "health.image" {
+            continue;
+        }
+        let bare = checked("x", &around(key.path, "")).container.expect("a container");
         match key.path.strip_prefix("mounts.*.") {
+            None if key.path == "ready" || key.path.starts_with("health.") => {
+                let with = |line: &str| checked("x", &around("ready", line)).container.expect("a container");
+                let line = format!("{} = {value}", key.path);
+                assert_eq!(with(&line), with(""), "{line}");
+            }
             None => {
                 let line = format!("{} = {value}", key.path);
                 assert_eq!(checked("x", &around(key.path, &line)).container.as_ref(), Some(&bare), "{line}");

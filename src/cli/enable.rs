@@ -13,8 +13,9 @@ use clap::Args;
 use super::declared::{Declared, DeclaredError};
 use super::output::{Exit, Failure, print};
 use crate::bus::{BusError, Systemd};
-use crate::generate::WANTS;
 use crate::host::Paths;
+use crate::plan::BOOT_FOLDERS;
+use crate::plan::companions::{socket_unit, timer_unit};
 use crate::report;
 use crate::spec::{ContainerName, Document};
 
@@ -37,7 +38,7 @@ Exit status: 0 boot leaves it alone, or will after the reload that was left out;
 /// Have boot start a container
 ///
 /// Writes `autostart = true` to /etc/wharf/containers/NAME.toml.d/50-autostart.toml and reloads systemd, where
-/// the files don't say so already. It starts nothing now.
+/// the files don't say so already. It starts nothing now. Of a container with a timer or sockets, boot starts those.
 #[derive(Args)]
 #[command(after_help = ENABLE_HELP)]
 pub struct EnableArgs {
@@ -189,7 +190,9 @@ impl Effective {
 
 /// What systemd does, as of its last reload.
 fn boot_starts(name: &ContainerName, paths: &Paths) -> bool {
-    fs::symlink_metadata(paths.generated().join(WANTS).join(name.unit())).is_ok()
+    let units = [name.unit(), socket_unit(name), timer_unit(name)];
+    let mut links = BOOT_FOLDERS.iter().flat_map(|folder| units.iter().map(move |unit| (folder, unit)));
+    links.any(|(folder, unit)| fs::symlink_metadata(paths.generated().join(folder).join(unit)).is_ok())
 }
 
 /// Writes the drop-in, and gives its path as people know it.
@@ -315,7 +318,7 @@ mod tests {
         let ask = |autostart, reload: &dyn Fn() -> Result<(), BusError>| {
             set(&name, autostart, &paths, Some(reload)).map_err(|failure| failure.text())
         };
-        let link = root.path().join("run/systemd/generator").join(WANTS).join(name.unit());
+        let link = root.path().join("run/systemd/generator").join(BOOT_FOLDERS[0]).join(name.unit());
         let generator = || {
             let _ = fs::remove_file(&link);
             if Effective::read(&name, &paths).expect("read").autostart {

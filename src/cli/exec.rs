@@ -4,9 +4,8 @@
 //! is small and has one thread.
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
 
@@ -15,9 +14,7 @@ use super::output::{Exit, Failure};
 use crate::bus::{Systemd, UnitStatus};
 use crate::exec::{Program, Request, User, variable, working_directory};
 use crate::host::Paths;
-use crate::plan::unit::EXECUTOR;
 use crate::spec::ContainerName;
-use crate::sys::process;
 
 const AFTER_EXEC: &str = "\
 Examples:
@@ -153,8 +150,7 @@ fn enter(container: ContainerName, how: How, program: Program, paths: &Paths) ->
     };
     here_as_root(paths)?;
     request.main = main_process(&request.container, paths)?;
-    let words = [OsString::from(EXECUTOR), "enter".into()].into_iter().chain(request.arguments());
-    Err(process::exec_unwritable(Path::new(EXECUTOR), &c_strings(words), &c_strings(environment())).into())
+    Err(request.exec().into())
 }
 
 /// Containers run on this host, and only root can look into one.
@@ -189,18 +185,4 @@ pub(super) fn main_process(name: &ContainerName, paths: &Paths) -> Result<i32, F
         _ => ExecError::NotRunning { name, state: String::new(), unit },
     }
     .into())
-}
-
-/// The caller's own, as it is.
-fn environment() -> impl Iterator<Item = OsString> {
-    std::env::vars_os().map(|(mut line, value)| {
-        line.push("=");
-        line.push(value);
-        line
-    })
-}
-
-/// Neither arguments nor variables can have a zero byte: they came from C's strings.
-fn c_strings(words: impl Iterator<Item = OsString>) -> Vec<CString> {
-    words.filter_map(|word| CString::new(word.into_vec()).ok()).collect()
 }

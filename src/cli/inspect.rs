@@ -15,8 +15,10 @@ use serde::Serialize;
 use asked::{Asked, asked};
 use running::Network;
 
+use super::changed::differences;
 use super::check::findings_of;
 use super::declared::{Declared, DeclaredError};
+use super::next::next;
 use super::output::{Exit, Failure, chain, coloured, print};
 use super::plan::{fresh, reload_due};
 use crate::bus::{Systemd, UnitDetails};
@@ -24,6 +26,7 @@ use crate::check::{Checked, Container, MountKind, RootSource};
 use crate::host::Paths;
 use crate::image::Store;
 use crate::lease;
+use crate::plan::companions::timer_unit;
 use crate::plan::{self, Files};
 use crate::report::{self, Finding, Level};
 use crate::running::Running;
@@ -63,9 +66,10 @@ JSON: one object with the keys
   network          while it runs: interface (the host's side), addresses, gateway, links (to, names,
                    addresses), ports (as in `publish`); or null
   unit             systemd's word, or null where it isn't asked: file, drop_ins, state, sub_state,
-                   result, since, status_text, restarts, exit (code and status), reload_due, pid,
-                   control_group, memory, memory_peak (bytes), tasks, cpu_time (nanoseconds),
-                   limits (by property; null for none), cpus (empty for all)
+                   result, since, next (when its timer starts it), status_text, restarts,
+                   exit (code and status), reload_due, pid, control_group, memory,
+                   memory_peak (bytes), tasks, cpu_time (nanoseconds), limits (by property; null
+                   for none), cpus (empty for all)
   namespaces       of the main process, an array of objects: kind, id, own (false where it is the
                    host's); null where it doesn't run or may not be looked at
 
@@ -148,6 +152,7 @@ struct Unit {
     sub_state: String,
     result: Option<String>,
     since: Option<Timestamp>,
+    next: Option<Timestamp>,
     status_text: Option<String>,
     restarts: u32,
     exit: Option<ExitStatus>,
@@ -203,7 +208,7 @@ pub fn run(args: &InspectArgs, paths: &Paths) -> Result<Exit, Failure> {
         // What ran once and doesn't now has nothing in force.
         Some(running) if runs || unit.is_none() => {
             let changed = match &files {
-                Some(_) => checked.as_ref().map(|now| running::differences(&running.container, now)),
+                Some(_) => checked.as_ref().map(|now| differences(&running.container, now)),
                 None => None,
             };
             (changed, Some(running))
@@ -235,10 +240,21 @@ fn asked_for(
         true => None,
         false => reload_due(paths, &of_unit.name, &fresh(paths, &of_unit, &declared.checked(&of_unit))?),
     };
+    let mut keys = asked(&plan::document(files).0, show_environment);
+    if let Some(container) = &checked.container {
+        // What holds of these without a word depends on others.
+        for (name, value) in [
+            ("restart", serde_json::to_value(container.restart)?),
+            ("type", serde_json::to_value(container.kind)?),
+        ] {
+            let default = keys.iter_mut().filter(|key| key.key == name && key.file.is_none());
+            default.for_each(|key| key.value = value.clone());
+        }
+    }
     Ok(AskedFor {
         source: files.main.path.clone(),
         drop_ins: files.drop_ins.iter().map(|drop_in| drop_in.path.clone()).collect(),
-        keys: asked(&plan::document(files).0, show_environment),
+        keys,
         findings: findings.iter().filter(|finding| finding.level != Level::Note).map(Finding::line).collect(),
         reload_due: due,
     })
@@ -250,6 +266,7 @@ fn unit(paths: &Paths, name: &ContainerName) -> Result<Option<Unit>, Failure> {
     if !paths.are_this_hosts() || !Systemd::runs() || name.is_template() {
         return Ok(None);
     }
+    let systemd = Systemd::connect()?;
     let UnitDetails {
         status,
         file,
@@ -264,7 +281,9 @@ fn unit(paths: &Paths, name: &ContainerName) -> Result<Option<Unit>, Failure> {
         memory_peak,
         limits,
         cpus,
-    } = Systemd::connect()?.unit(&name.unit())?;
+    } = systemd.unit(&name.unit())?;
+    let timer = timer_unit(name);
+    let next = next(&systemd, &[&timer])?.remove(&timer);
     let exit = exit.map(|(code, status)| ExitStatus {
         // CLD_EXITED, CLD_KILLED and CLD_DUMPED of waitid(2).
         code: match code {
@@ -285,6 +304,7 @@ fn unit(paths: &Paths, name: &ContainerName) -> Result<Option<Unit>, Failure> {
             .since
             .and_then(|time| i64::try_from(time).ok())
             .and_then(|time| Timestamp::from_microsecond(time).ok()),
+        next,
         status_text,
         restarts,
         exit,

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{Exit, Failure, print};
-use crate::spec::keys::{ALL, Default, Key, Status, Vocabulary};
+use crate::spec::keys::{ALL, Default, Key, Vocabulary};
 use crate::spec::nearest;
 
 const AFTER_HELP: &str = "\
@@ -14,7 +14,7 @@ Examples:
   wharf keys
   wharf keys mounts
   wharf keys trust
-  wharf keys --json | jq -r '.[] | select(.supported) | .key'
+  wharf keys --json | jq -r '.[].key'
 
 JSON: an array of objects, one per key, with the keys
   file             where it is written, below /etc/wharf
@@ -22,9 +22,7 @@ JSON: an array of objects, one per key, with the keys
   takes            what stands behind it, in words
   default          what holds without it, in TOML, or null
   without          what holds without it, in words, or null; with neither, it must be written
-  doc, example     text
-  supported        false where it is refused for now
-  instead          what to write until then, or null";
+  doc, example     text";
 
 /// Show what can be written in the files of containers and images, and in wharf.toml
 ///
@@ -51,33 +49,17 @@ struct Shown {
     without: Option<&'static str>,
     doc: &'static str,
     example: &'static str,
-    supported: bool,
-    instead: Option<&'static str>,
 }
 
 impl Shown {
     fn new(vocabulary: &Vocabulary, key: &Key) -> Self {
-        let Key { path, kind, default, doc, example, status } = key;
+        let Key { path, kind, default, doc, example } = key;
         let (default, without) = match default {
             Default::Required => (None, None),
             Default::Is(value) => (Some(*value), None),
             Default::Words(words) => (None, Some(*words)),
         };
-        let instead = match status {
-            Status::Ready => None,
-            Status::Later(instead) => Some(*instead),
-        };
-        Self {
-            file: vocabulary.file,
-            key: path,
-            takes: kind.expected(),
-            default,
-            without,
-            doc,
-            example,
-            supported: instead.is_none(),
-            instead,
-        }
+        Self { file: vocabulary.file, key: path, takes: kind.expected(), default, without, doc, example }
     }
 }
 
@@ -113,7 +95,7 @@ fn is_in(key: &Key, table: &str) -> bool {
 fn people(keys: &[Shown]) -> String {
     let mut text = String::new();
     let mut within = "";
-    for Shown { file, key, takes, default, without, doc, example, supported: _, instead } in keys {
+    for Shown { file, key, takes, default, without, doc, example } in keys {
         let gap = if text.is_empty() { "" } else { "\n" };
         if *file != within {
             within = file;
@@ -125,9 +107,6 @@ fn people(keys: &[Shown]) -> String {
             (None, None) => "must be written".to_owned(),
         };
         let _ = writeln!(text, "{gap}{key}: {takes} ({absent})");
-        if let Some(instead) = instead {
-            paragraph(&mut text, &format!("Not supported yet: {instead}."));
-        }
         paragraph(&mut text, doc);
         let _ = writeln!(text, "        {example}");
     }

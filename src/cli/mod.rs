@@ -1,5 +1,6 @@
 //! The administrator's command: one file per subcommand. With the binaries, the only code that prints.
 
+mod changed;
 mod check;
 mod commit;
 mod declared;
@@ -12,6 +13,7 @@ mod graph;
 mod image;
 mod inspect;
 mod keys;
+mod next;
 mod origins;
 mod output;
 mod plan;
@@ -38,6 +40,7 @@ Examples:
   wharf inspect nginx
   wharf enable web@blue
   wharf ps
+  wharf changed
   wharf exec nginx ls -l /etc/nginx
   wharf shell nginx
 
@@ -69,6 +72,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Keys(keys::KeysArgs),
     Ps(ps::PsArgs),
+    Changed(changed::ChangedArgs),
     Exec(exec::ExecArgs),
     Shell(exec::ShellArgs),
     Diff(diff::DiffArgs),
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Ps(args) => ps::run(&args, &paths),
+        Command::Changed(args) => changed::run(&args, &paths),
         Command::Exec(args) => exec::exec(args, &paths),
         Command::Shell(args) => exec::shell(args, &paths),
         Command::Diff(args) => diff::run(args, &paths),

@@ -16,7 +16,7 @@ use crate::host::{HostFacts, Paths};
 use crate::image::ImageError;
 use crate::plan::process::{process, without_image};
 use crate::plan::steps::{Steps, steps};
-use crate::plan::{self, Beside, Files, Plan};
+use crate::plan::{self, Beside, Companion, Files, Plan};
 use crate::report::{self, Finding, Level, Style};
 use crate::root::{self, Root, RootError};
 use crate::spec::ContainerName;
@@ -31,6 +31,7 @@ JSON: one object with the keys
   name, unit_name  text
   source, drop_ins the container's file, and those laid over it
   unit             the unit's text
+  companions       the units beside it, a timer or sockets: unit, text
   container        what was understood
   steps            host: the executor's; inner: those of the container's first process
   incomplete       why not all is known, or null: what only the image says is in brackets then
@@ -61,6 +62,7 @@ struct Shown {
     source: PathBuf,
     drop_ins: Vec<PathBuf>,
     unit: String,
+    companions: Vec<Companion>,
     container: Container,
     steps: Steps,
     incomplete: Option<String>,
@@ -112,7 +114,7 @@ pub(super) fn fresh(paths: &Paths, files: &Files, checked: &Checked) -> Result<P
 
 fn show(paths: &Paths, name: &ContainerName, files: &Files, plan: Plan) -> Shown {
     let reload_due = reload_due(paths, &files.name, &plan);
-    let Plan { format: _, source, outdated: _, trust: _, container, unit } = plan;
+    let Plan { format: _, source, outdated: _, trust: _, container, unit, companions } = plan;
     let container = match name.instance().filter(|_| files.name.is_template()) {
         Some(instance) => container.instance(instance),
         None => container,
@@ -124,6 +126,7 @@ fn show(paths: &Paths, name: &ContainerName, files: &Files, plan: Plan) -> Shown
         drop_ins: files.drop_ins.iter().map(|drop_in| drop_in.path.clone()).collect(),
         source,
         unit,
+        companions,
         container,
         steps,
         incomplete,
@@ -203,8 +206,18 @@ pub(super) fn reload_due(paths: &Paths, unit_of: &ContainerName, plan: &Plan) ->
 }
 
 fn people(shown: &Shown, findings: &[Finding]) -> Result<String, fmt::Error> {
-    let Shown { name, unit_name, source, drop_ins, unit, container: _, steps, incomplete, reload_due } =
-        shown;
+    let Shown {
+        name,
+        unit_name,
+        source,
+        drop_ins,
+        unit,
+        companions,
+        container: _,
+        steps,
+        incomplete,
+        reload_due,
+    } = shown;
     let mut text = format!("# {unit_name}, from {}", source.display());
     for drop_in in drop_ins {
         write!(text, ",\n#   {}", drop_in.display())?;
@@ -218,7 +231,11 @@ fn people(shown: &Shown, findings: &[Finding]) -> Result<String, fmt::Error> {
             "# systemd has not read these files as they are now: systemctl daemon-reload is due.\n",
         );
     }
-    write!(text, "{unit}\n# What starting {name} does")?;
+    text.push_str(unit);
+    for Companion { unit, text: of_unit } in companions {
+        write!(text, "\n# {unit}\n{of_unit}")?;
+    }
+    write!(text, "\n# What starting {name} does")?;
     if let Some(why) = incomplete {
         write!(text, ", as far as it is known:\n# {why}")?;
     }

@@ -13,11 +13,14 @@ use serde::Serialize;
 use problem::{Known, Problem};
 
 use super::declared::Declared;
+use super::next::next;
 use super::output::{Exit, Failure, coloured, print};
 use crate::bus::{Systemd, UnitStatus};
 use crate::check::{Container, RootSource};
 use crate::host::Paths;
 use crate::net::Addresses;
+use crate::plan::companions::timer_unit;
+use crate::plan::health;
 use crate::running::{self, Running};
 use crate::spec::ContainerName;
 
@@ -34,8 +37,11 @@ JSON: an array of objects, one per container, with the keys
   pid              the main process, or null
   image, rootfs    the reference or the folder; null where only root may know
   memory           bytes, or null where nobody counts
+  health           starting, healthy or unhealthy, by the checks of [health]; null where there
+                   are none, and where nothing runs
   addresses        of the running container, a list of texts; empty without a network of its own
   ports            published while it runs, a list of texts as in `publish`
+  next             when its timer starts it next, ISO 8601 in UTC, or null
   problem          what is wrong with the container's files, or null: bad-file, last-good-plan
                    (bad, and it runs what ran before), reload-due, file-gone, bad-plan
 
@@ -68,26 +74,35 @@ struct Row {
     image: Option<String>,
     rootfs: Option<String>,
     memory: Option<u64>,
+    health: Option<&'static str>,
     addresses: Vec<String>,
     ports: Vec<String>,
+    next: Option<Timestamp>,
     problem: Option<Problem>,
 }
 
 const PATTERNS: [&str; 2] = ["*-container.service", "*-container@*.service"];
+const TIMERS: [&str; 2] = ["*-container.timer", "*-container@*.timer"];
 
 /// Runs the command.
 pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
     let PsArgs { json, all } = args;
     let known = Known::read(paths, Declared::list(paths)?.names());
     // Under another root, systemd here knows nothing of those containers.
-    let units = if paths.are_this_hosts() {
-        Some(Systemd::connect()?.units(&PATTERNS, |unit, active| {
+    let (units, next) = if paths.are_this_hosts() {
+        let systemd = Systemd::connect()?;
+        let units = systemd.units(&PATTERNS, |unit, active| {
             ContainerName::from_unit(unit).is_some_and(|name| known.is_ours(&name, active))
-        })?)
+        })?;
+        (Some(units), next(&systemd, &TIMERS)?)
     } else {
-        None
+        (None, BTreeMap::new())
     };
-    let rows = rows(paths, &known, units, *all);
+    let mut rows = rows(paths, &known, units, *all);
+    for row in &mut rows {
+        let timer = row.name.parse().map(|name| timer_unit(&name));
+        row.next = timer.ok().and_then(|timer| next.get(&timer).copied());
+    }
     let text = if *json {
         serde_json::to_string_pretty(&rows)? + "\n"
     } else {
@@ -147,7 +162,7 @@ fn connected(row: &mut Row, running: &Running) {
 }
 
 fn observe(row: &mut Row, status: UnitStatus) {
-    let UnitStatus { unit, load: _, active, sub, result, since, pid, memory } = status;
+    let UnitStatus { unit, load: _, active, sub, result, since, pid, memory, text } = status;
     row.unit = unit;
     row.state = Some(active);
     row.sub_state = Some(sub);
@@ -157,6 +172,7 @@ fn observe(row: &mut Row, status: UnitStatus) {
         .and_then(|time| Timestamp::from_microsecond(time).ok());
     row.pid = pid;
     row.memory = memory;
+    row.health = text.as_deref().and_then(health::state_of);
 }
 
 #[cfg(test)]
@@ -194,7 +210,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&row).expect("JSON"),
-            r#"{"name":"nginx","unit":"","state":null,"sub_state":null,"result":null,"since":"1970-01-01T00:00:00Z","pid":null,"image":null,"rootfs":null,"memory":1024,"addresses":[],"ports":[],"problem":null}"#
+            r#"{"name":"nginx","unit":"","state":null,"sub_state":null,"result":null,"since":"1970-01-01T00:00:00Z","pid":null,"image":null,"rootfs":null,"memory":1024,"health":null,"addresses":[],"ports":[],"next":null,"problem":null}"#
         );
     }
 }

@@ -14,13 +14,18 @@ use rustix::process::Pid;
 use sd_notify::NotifyState;
 
 use super::failure::shortened;
+use crate::check::NotifyAccess;
+use crate::host::HostFacts;
 
-/// Makes a process the unit's main one, and waits until systemd knows.
+/// Makes a process the unit's main one, with a line for `systemctl status` perhaps, and waits until systemd knows.
 ///
 /// # Errors
 /// What the notification socket says. Without one (no `NOTIFY_SOCKET`) there is nobody to tell.
-pub fn main_process(pid: Pid) -> io::Result<()> {
-    sd_notify::notify(&[NotifyState::MainPid(pid.as_raw_nonzero().get().unsigned_abs())])?;
+pub fn main_process(pid: Pid, status: Option<&str>) -> io::Result<()> {
+    let status = status.map(line);
+    let mut states = vec![NotifyState::MainPid(pid.as_raw_nonzero().get().unsigned_abs())];
+    states.extend(status.as_deref().map(NotifyState::Status));
+    sd_notify::notify(&states)?;
     barrier()
 }
 
@@ -56,6 +61,21 @@ pub fn ready(status: Option<&str>) -> io::Result<()> {
     sd_notify::notify(&states)
 }
 
+/// The container runs, and its program or its init will say when it is ready. From now on only its own process 1 may speak for the
+/// unit, or every process of it. For a systemd that can't change that the unit itself says so, and this would be
+/// refused.
+///
+/// # Errors
+/// As [`main_process`].
+pub fn speaks_for_itself(access: NotifyAccess, facts: HostFacts) -> io::Result<()> {
+    match access {
+        NotifyAccess::Main if facts.has_changing_notify_access() => {
+            sd_notify::notify(&[NotifyState::Custom("NOTIFYACCESS=main")])
+        }
+        NotifyAccess::Main | NotifyAccess::All => Ok(()),
+    }
+}
+
 /// One line for `systemctl status`. Whether it arrives changes nothing.
 pub fn status(text: &str) {
     let _ = sd_notify::notify(&[NotifyState::Status(&line(text))]);
@@ -63,7 +83,7 @@ pub fn status(text: &str) {
 
 /// A text that can stand in a notification: a line break would end the assignment, and a datagram of more than
 /// 4096 bytes is thrown away whole (`NOTIFY_BUFFER_MAX` in systemd's src/core/manager.c).
-fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     shortened(text, 1024)
 }

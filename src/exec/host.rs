@@ -137,6 +137,7 @@ impl<'a> Host<'a> {
             HostStep::LeaseAddresses { own: _, links: _ } => self.connections().map(drop)?,
             HostStep::Interface => self.interface()?,
             HostStep::Record | HostStep::Admit { publish: _, links: _ } => self.admit()?,
+            HostStep::NotificationSocket { target } => self.notification_socket(target)?,
             HostStep::ReadOnlyRoot => {
                 let attributes = Attributes { read_only: true, ..Attributes::default() };
                 mount::set(self.root()?, attributes, false).ends(Status::Namespace)?;
@@ -404,6 +405,19 @@ impl<'a> Host<'a> {
                 "set `idmap = false` on this mount and give the files to the container's ids",
             )
         })?;
+        self.put(target, &copy)
+    }
+
+    /// A socket can be connected to through a mount that nothing can be written to.
+    fn notification_socket(&self, target: &str) -> Result<(), Failure> {
+        let failed = |problem: String| Failure::new(Status::Namespace, problem);
+        let socket = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from).filter(|path| path.is_absolute());
+        let socket = socket.ok_or_else(|| {
+            failed("systemd has given no notification socket with a path (NOTIFY_SOCKET)".to_owned())
+        })?;
+        let copy = mount::copy_of(&socket, false).ends(Status::Namespace)?;
+        let attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true, idmap: None };
+        mount::set(copy.as_fd(), attributes, false).ends(Status::Namespace)?;
         self.put(target, &copy)
     }
 

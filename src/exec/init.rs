@@ -4,12 +4,12 @@
 //! A program that is process 1 itself gets only the signals that it handles (pid_namespaces(7)); below this
 //! init SIGTERM does to it what it does everywhere.
 
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::sys::process;
 
 /// SIGCHLD, signal(7).
-const CHILD: i32 = 17;
+pub(super) const CHILD: i32 = 17;
 
 /// Stays until the program ends. Every signal is blocked since before this process was made, so that none is
 /// lost in between.
@@ -33,11 +33,13 @@ fn reap(program: Pid) {
         if pid != program {
             continue;
         }
-        if let Some(code) = status.exit_status() {
-            process::end(code);
-        }
-        if let Some(signal) = status.terminating_signal() {
-            process::end(128 + signal);
+        if let Some(status) = status_of(status) {
+            process::end(status);
         }
     }
+}
+
+/// The exit status that tells of a program's end; nothing where it has only been stopped.
+pub(super) fn status_of(status: WaitStatus) -> Option<i32> {
+    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
 }

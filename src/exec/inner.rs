@@ -12,15 +12,19 @@ use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
 use super::failure::{Ends, Failure, Status};
+use super::handed::Handed;
+use super::health::{Notify, Surroundings};
 use super::identity::{self, Identity};
 use super::line::{Line, Message};
 use super::program::{self, NotRun};
-use super::{init, privileges};
-use crate::check::Container;
+use super::{health, init, privileges};
+use crate::check::{Container, Ready};
 use crate::net::{self, Attachment};
+use crate::plan::health::Watch;
 use crate::plan::process::{ImageProcess, environment};
-use crate::plan::steps::InnerStep;
+use crate::plan::steps::{InnerStep, NOTIFICATION_SOCKET};
 use crate::sys::mount::{self, Attributes};
+use crate::sys::signals::Signals;
 use crate::sys::{self, privilege, process, resolve};
 
 /// The signals by which systemd, and nearly every image, stop a service: HUP, INT, QUIT, TERM (signal(7)).
@@ -46,6 +50,10 @@ pub struct Inner<'a> {
     pub environment_files: Vec<(String, String)>,
     /// How it is connected, where it has a network of its own.
     attachment: Option<Attachment>,
+    /// What its init speaks to systemd through, where it checks.
+    notify: Option<Notify>,
+    /// What systemd has handed over for the program.
+    handed: Handed,
     root: Option<OwnedFd>,
     proc: Option<OwnedFd>,
     sys: Option<OwnedFd>,
@@ -55,6 +63,7 @@ pub struct Inner<'a> {
 
 impl<'a> Inner<'a> {
     /// At birth.
+    #[expect(clippy::too_many_arguments, reason = "it is all that a process is born with")]
     pub fn new(
         line: Line,
         cgroup: Option<OwnedFd>,
@@ -63,6 +72,7 @@ impl<'a> Inner<'a> {
         image: &'a ImageProcess,
         environment_files: Vec<(String, String)>,
         attachment: Option<Attachment>,
+        handed: Handed,
     ) -> Self {
         Self {
             line: Some(line),
@@ -72,12 +82,21 @@ impl<'a> Inner<'a> {
             image,
             environment_files,
             attachment,
+            notify: None,
+            handed,
             root: None,
             proc: None,
             sys: None,
             nothing: None,
             identity: None,
         }
+    }
+
+    /// With what its init speaks to systemd through.
+    #[must_use]
+    pub fn speaking(mut self, notify: Option<Notify>) -> Self {
+        self.notify = notify;
+        self
     }
 
     /// Takes all steps, and becomes the program. A failure goes to the executor, which tells it; the process
@@ -141,7 +160,7 @@ impl<'a> Inner<'a> {
                 }
                 Ok(())
             }
-            InnerStep::Run { arguments, init } => Err(self.run(arguments, *init)),
+            InnerStep::Run { arguments, init, watch } => Err(self.run(arguments, *init, watch.as_deref())),
         }
     }
 
@@ -293,37 +312,62 @@ impl<'a> Inner<'a> {
         mount::attach(copy.as_fd(), place.as_fd()).ends(Status::Namespace)
     }
 
+    fn watched<'w>(&mut self, watch: &'w Watch, variables: &[String]) -> Result<Watched<'w>, Failure> {
+        let signals = health::listen()?;
+        let notify = self.notify.take().ok_or_else(out_of_order)?;
+        let (environment, path) = (strings(variables)?, path(variables).to_owned());
+        Ok(Watched { watch, signals, notify, environment, path })
+    }
+
     /// Becomes the program; comes back only to say why not.
-    fn run(&mut self, arguments: &[String], below_init: bool) -> Failure {
+    fn run(&mut self, arguments: &[String], below_init: bool, watch: Option<&Watch>) -> Failure {
         let Some(identity) = self.identity.as_ref() else { return out_of_order() };
         let files = std::mem::take(&mut self.environment_files);
-        let variables = environment(self.image, files, self.container, &identity.home);
-        let strings = process::c_strings(arguments.iter().map(String::as_str))
-            .and_then(|arguments| Ok((arguments, process::c_strings(variables.iter().map(String::as_str))?)));
-        let (arguments_c, environment_c): (Vec<CString>, Vec<CString>) = match strings {
-            Ok(strings) => strings,
-            Err(_) => return Failure::new(Status::Exec, "an argument or variable holds a zero byte"),
-        };
-        let path = variables.iter().find_map(|line| line.strip_prefix("PATH=")).unwrap_or_default();
+        let mut variables = environment(self.image, files, self.container, &identity.home);
+        let own = notification(self.container);
+        let name = |line: &str| line.split('=').next().map(str::to_owned);
+        variables.retain(|line| !own.iter().any(|own| name(own) == name(line)));
+        variables.extend(own);
         if below_init {
+            // What checks run with: nothing that is handed over is theirs.
+            let watch = match watch.map(|watch| self.watched(watch, &variables)).transpose() {
+                Ok(watch) => watch,
+                Err(failure) => return failure,
+            };
             match process::fork() {
                 Ok(None) => {}
                 Ok(Some(program)) => {
                     // The line's end tells the executor that the program runs: this copy must not hold it open.
                     self.line = None;
+                    self.handed.close();
                     // The init needs nothing of what the root was made with.
                     (self.root, self.proc, self.sys, self.nothing) = (None, None, None, None);
-                    init::stay(program);
+                    match watch {
+                        Some(Watched { watch, signals, notify, environment, path }) => {
+                            let around = Surroundings { environment: &environment, path: &path };
+                            health::stay(program, watch, signals, notify, &around)
+                        }
+                        None => init::stay(program),
+                    }
                 }
                 Err(error) => return Failure::new(Status::Exec, error),
             }
         }
+        // Only now: the environment has the id of the process that gets them.
+        if let Err(failure) = self.handed.pass_on(&mut variables) {
+            return failure;
+        }
+        let (arguments_c, environment_c) = match (strings(arguments), strings(&variables)) {
+            (Ok(arguments), Ok(environment)) => (arguments, environment),
+            (Err(failure), _) | (_, Err(failure)) => return failure,
+        };
         // Asked to stop in mid-start: once this process is the program, the kernel would not deliver it.
         if let Some(signal) = process::waiting_signal(&STOPPING).filter(|_| !below_init) {
             process::end(128 + signal);
         }
         process::plain_signals();
-        let NotRun { failure, missing } = program::exec(&arguments[0], path, &arguments_c, &environment_c);
+        let NotRun { failure, missing } =
+            program::exec(&arguments[0], path(&variables), &arguments_c, &environment_c);
         if missing && !arguments[0].contains('/') {
             return failure.hint(
                 "is it in the image? `command` takes the program and each argument as a string of its own",
@@ -331,6 +375,37 @@ impl<'a> Inner<'a> {
         }
         failure
     }
+}
+
+/// What an init checks by, made before there is a program.
+struct Watched<'a> {
+    watch: &'a Watch,
+    signals: Signals,
+    notify: Notify,
+    environment: Vec<CString>,
+    path: String,
+}
+
+/// A variable's value.
+fn path(variables: &[String]) -> &str {
+    variables.iter().find_map(|line| line.strip_prefix("PATH=")).unwrap_or_default()
+}
+
+fn strings(texts: &[String]) -> Result<Vec<CString>, Failure> {
+    process::c_strings(texts.iter().map(String::as_str))
+        .map_err(|_| Failure::new(Status::Exec, "an argument or variable holds a zero byte"))
+}
+
+/// What a program goes by that speaks to systemd. The file has no say in these.
+///
+/// `WATCHDOG_PID=` is left out: it is the executor's, and without it every process may take the watchdog for its own
+/// (sd_watchdog_enabled(3)).
+fn notification(container: &Container) -> Vec<String> {
+    if container.ready != Ready::Notify {
+        return Vec::new();
+    }
+    let watchdog = std::env::var("WATCHDOG_USEC").ok().map(|time| format!("WATCHDOG_USEC={time}"));
+    std::iter::once(format!("NOTIFY_SOCKET={NOTIFICATION_SOCKET}")).chain(watchdog).collect()
 }
 
 fn made(what: Option<&OwnedFd>) -> Result<BorrowedFd<'_>, Failure> {

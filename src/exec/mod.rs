@@ -16,13 +16,18 @@
 //!    │            └─ exit
 //! ```
 //!
+//! With `[health]` the first process stays as a small init, and says READY=1 itself where that is to wait for a check:
+//! see `exec/health`.
+//!
 //! Whatever dies, the rest follows: the first process ends when the line breaks before the gate, the mounts
 //! belong to the two of them, and systemd kills what is left in the unit's cgroup.
 
 mod enter;
 mod environment;
 mod failure;
+mod handed;
 mod handover;
+mod health;
 mod host;
 mod identity;
 mod implied;
@@ -34,7 +39,9 @@ mod network;
 mod ports;
 mod privileges;
 mod program;
+mod proxy;
 mod relay;
+mod reload;
 mod request;
 mod source;
 mod start;
@@ -52,8 +59,10 @@ pub use enter::{NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};
 pub use network::refresh;
 pub use privileges::CAPABILITIES;
+pub use proxy::proxy;
+pub use reload::reload;
 pub use request::{Program, Request, RequestError, User, variable, working_directory};
-pub use start::start;
+pub use start::{start, started};
 pub use stop::{last_words, refuse, stop, stopped};
 pub use view::root;
 

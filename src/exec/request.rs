@@ -3,10 +3,13 @@
 //! takes nothing else.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use crate::check::{UserName, UserNameError};
+use crate::plan::unit::EXECUTOR;
 use crate::spec::{ContainerName, NameError};
+use crate::sys::{self, process};
 
 /// What to run, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +150,13 @@ const NO_TERMINAL: &str = "--no-terminal";
 const SHELL: &str = "--shell";
 
 impl Request {
+    /// Turns this process into the executor, which does what is asked: by way of a mount of its file that can't be
+    /// written. Returns only to say why not.
+    pub fn exec(&self) -> sys::Error {
+        let words = [OsString::from(EXECUTOR), "enter".into()].into_iter().chain(self.arguments());
+        process::exec_unwritable(Path::new(EXECUTOR), &c_strings(words), &c_strings(environment()))
+    }
+
     /// The executor's arguments, after the verb.
     pub fn arguments(&self) -> Vec<OsString> {
         let Self { container, main, program, user, environment, working_directory, terminal } = self;
@@ -215,6 +225,20 @@ impl Request {
 
 fn text(word: OsString) -> Result<String, RequestError> {
     word.into_string().map_err(|word| RequestError::NoText(word.to_string_lossy().into_owned()))
+}
+
+/// The caller's own, as it is.
+fn environment() -> impl Iterator<Item = OsString> {
+    std::env::vars_os().map(|(mut line, value)| {
+        line.push("=");
+        line.push(value);
+        line
+    })
+}
+
+/// Neither arguments nor variables can have a zero byte: they came from C's strings.
+fn c_strings(words: impl Iterator<Item = OsString>) -> Vec<CString> {
+    words.filter_map(|word| CString::new(word.into_vec()).ok()).collect()
 }
 
 #[cfg(test)]

@@ -9,15 +9,21 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
 use super::failure::{Failure, Status};
+use super::handed::Handed;
+use super::health::Notify;
 use super::host::{Host, Outcome};
 use super::inner::Inner;
 use super::line::{Line, Message};
 use super::{Loaded, environment, handover, load, network, trust};
-use crate::host::Paths;
+use crate::check::{Container, NotifyAccess, Ready};
+use crate::host::{HostFacts, Paths};
 use crate::image::{ImageError, Store};
+use crate::plan::companions::socket_unit;
+use crate::plan::health::Watch;
 use crate::plan::process::process;
 use crate::plan::steps::{Steps, steps};
 use crate::root::{self, Root, RootError};
+use crate::running;
 use crate::spec::ContainerName;
 use crate::sys;
 use crate::sys::clone::Child;
@@ -44,8 +50,11 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
             name.unit().replace('@', "@INSTANCE")
         )));
     }
+    // First of all: nothing else that runs here is to have them.
+    let handed = Handed::take()?;
     let loaded = load(paths, name)?;
     let Loaded { plan, container, .. } = &loaded;
+    let handed = handed.named(&socket_unit(name), container.socket.as_ref());
     // Until the process ends: by then the layers are mounted, and seen to be in use.
     let hold = Store::new(paths.state()).hold();
     let Root { layers, implied, image, digest } = root::find(paths, container).map_err(|error| {
@@ -63,6 +72,13 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
         process(container, &image, &source).map_err(|error| Failure::from_error(Status::Exec, &error))?;
     let files = environment::read(paths, container)?;
     let Steps { host: host_steps, inner: inner_steps } = steps(container, &layers, &implied, &program);
+
+    // What the container's init speaks to systemd through: it is the first process's from its birth on.
+    let beside = plan.outdated.as_deref().map(outdated_line);
+    let mut notify = match &program.watch {
+        Some(watch) => Some(notification(watch, beside.as_deref())?),
+        None => None,
+    };
 
     // Modes below are meant under this mask, whatever the unit's `UMask=` is.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -86,7 +102,9 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
                 drop((near, hold));
                 if let Some(line) = far {
                     let attachment = host.attachment();
-                    Inner::new(line, host.cgroup.take(), &host.stage, container, &image, files, attachment)
+                    let cgroup = host.cgroup.take();
+                    Inner::new(line, cgroup, &host.stage, container, &image, files, attachment, handed)
+                        .speaking(notify.take())
                         .live(&inner_steps);
                 }
                 return Err(Failure::new(Status::Config, "two first processes in one plan"));
@@ -98,6 +116,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     }
     let child =
         host.child.as_ref().ok_or_else(|| Failure::new(Status::Config, "no first process in the plan"))?;
+    drop(notify);
     near.say(&Message::RootStands);
     let connected = |()| host.attachment().map_or(Ok(()), |attachment| network::settle(&attachment));
     if let Err(failure) = ready_to_run(near.hear()).and_then(connected) {
@@ -105,8 +124,12 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
         end_of(child);
         return Err(failure);
     }
-    let result = hand_over(&near, child, &mut trip, plan.outdated.as_deref());
+    // Where there is an init that checks, the line for `systemctl status` is its.
+    let status = beside.filter(|_| program.watch.is_none());
+    let result = hand_over(paths, container, &near, child, &mut trip, status.as_deref());
     match &result {
+        // One that is ready later keeps its plan then: see `started`.
+        Ok(_held) if container.ready != Ready::Exec => {}
         Ok(_held) => keep(paths, &loaded),
         // It waits for the line's end to exit, and its exit is the unit's. The line ends with this process, and
         // not before, so that systemd has heard why by then.
@@ -123,6 +146,18 @@ fn status_of(unit: &str) -> String {
     // As a shell takes it: backslashes stand in the names of many references.
     let unit = if unit.contains('\\') { format!("'{unit}'") } else { unit.to_owned() };
     format!("its unit says why: systemctl status {unit}")
+}
+
+/// For `systemctl status`: what the container's files say isn't what runs.
+fn outdated_line(why: &str) -> String {
+    format!("Runs its last good plan: {}", why.lines().next().unwrap_or_default())
+}
+
+fn notification(watch: &Watch, beside: Option<&str>) -> Result<Notify, Failure> {
+    let notify = Notify::connect().map_err(|error| {
+        Failure::new(Status::Config, format!("can't reach systemd's notification socket: {error}"))
+    })?;
+    Ok(notify.with(beside, watch.watchdog))
 }
 
 fn ready_to_run(message: Option<Message>) -> Result<(), Failure> {
@@ -143,15 +178,22 @@ fn end_of(child: &Child) {
 }
 
 fn hand_over(
+    paths: &Paths,
+    container: &Container,
     line: &Line,
     child: &Child,
     trip: &mut Trip,
-    outdated: Option<&str>,
+    status: Option<&str>,
 ) -> Result<Option<HeldEnd>, Failure> {
     let told = |error: io::Error| {
         Failure::new(Status::Config, format!("can't tell systemd about the container: {error}"))
     };
-    handover::main_process(child.pid).map_err(told)?;
+    let (before, after) = match container.ready {
+        Ready::Exec => (None, status),
+        // Later it might be over what the program says, or nobody's any more to say.
+        Ready::Notify | Ready::Healthy => (status, None),
+    };
+    handover::main_process(child.pid, before).map_err(told)?;
     trip.step();
     // A program may end sooner than systemd has heard that it runs, and systemd would take that for a start
     // that failed. Where the end can't be held back, that stays possible and is all that is lost.
@@ -163,11 +205,30 @@ fn hand_over(
         None => {}
         message => ready_to_run(message)?,
     }
-    let status =
-        outdated.map(|why| format!("Runs its last good plan: {}", why.lines().next().unwrap_or_default()));
-    handover::ready(status.as_deref()).map_err(told)?;
+    match container.ready {
+        Ready::Exec => handover::ready(after),
+        Ready::Notify => handover::speaks_for_itself(container.notify_access, HostFacts::read(paths)),
+        Ready::Healthy => handover::speaks_for_itself(NotifyAccess::Main, HostFacts::read(paths)),
+    }
+    .map_err(told)?;
     trip.step();
     Ok(held)
+}
+
+/// What is left to do when a container is ready some time after it was started (`ExecStartPost=`): its plan has
+/// worked now, unless there is another one meanwhile.
+///
+/// # Errors
+/// A plan or a record that can't be read.
+pub fn started(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
+    let loaded = load(paths, name)?;
+    let record = running::find(paths, name).map_err(|error| {
+        Failure::new(Status::Config, format!("can't read what was started as {name}: {error}"))
+    })?;
+    if record.is_some_and(|record| record.container == loaded.container) {
+        keep(paths, &loaded);
+    }
+    Ok(())
 }
 
 /// Keeps the plan that has just worked, for the generator to fall back to when the container file goes bad.

@@ -73,13 +73,13 @@ pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<O
 
 /// Whether a process lies in this unit's cgroup, in which systemd has put this one too, perhaps in a child
 /// `.control` of it.
-fn is_ours(pid: Pid) -> bool {
+pub(super) fn is_ours(pid: Pid) -> bool {
     let own = cgroup_of("self").unwrap_or_default();
     let unit = own.strip_suffix("/.control").unwrap_or(&own);
     cgroup_of(&pid.as_raw_nonzero().to_string()).is_some_and(|theirs| Path::new(&theirs).starts_with(unit))
 }
 
-fn ended_within(pidfd: &OwnedFd, patience: Duration) -> bool {
+pub(super) fn ended_within(pidfd: &OwnedFd, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
     loop {

@@ -4,7 +4,9 @@
 //!
 //! ```text
 //! NORMAL/NAME-container.service            the unit
+//! NORMAL/NAME-container.{timer,socket}     what starts it, with services of their own (see plan::companions)
 //! NORMAL/multi-user.target.wants/…         links for those that start at boot
+//! NORMAL/{timers,sockets}.target.wants/…   for those whose timer or sockets do
 //! NORMAL/wharf/NAME.json                   the plan, mode 0600
 //! NORMAL/wharf/NAME.findings               instead of it, where a container is refused
 //! NORMAL/NAME-image.service                the unit of an image that can be fetched
@@ -25,7 +27,6 @@ use std::path::Path;
 
 pub use images::{ImageListing, image_name, images, settings};
 pub use read::{Found, Listing, container_name, last_good, list, loose, read};
-pub(crate) use write::WANTS;
 
 use crate::check::{Checked, CheckedImage, CheckedSettings, Supplies};
 use crate::host::{HostFacts, Paths};

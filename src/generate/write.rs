@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::GenerateError;
 use crate::host::Paths;
-use crate::plan::{Beside, ImageOutput, Output};
+use crate::plan::{BOOT_FOLDERS, Beside, Companion, ImageOutput, Output};
 use crate::report::{Finding, json};
-
-/// The folder of links by which the boot starts containers, in systemd's output folder.
-pub(crate) const WANTS: &str = "multi-user.target.wants";
 
 /// Where plans of images lie there: no container's plan can be in their way.
 const IMAGES: &str = "wharf/images";
@@ -24,22 +21,20 @@ pub struct Folder {
 impl Folder {
     /// Makes the folders that everything goes to.
     pub fn make(normal: &Path) -> Result<Self, GenerateError> {
-        for (path, mode) in
-            [(normal.to_owned(), 0o755), (normal.join("wharf"), 0o755), (normal.join(WANTS), 0o755)]
-        {
+        let [containers, ..] = BOOT_FOLDERS;
+        for path in [normal.to_owned(), normal.join("wharf"), normal.join(containers)] {
             DirBuilder::new()
                 .recursive(true)
-                .mode(mode)
+                .mode(0o755)
                 .create(&path)
                 .map_err(|source| GenerateError::Folder { path, source })?;
         }
         Ok(Self { normal: normal.to_owned() })
     }
 
-    /// Writes a container's unit, its plan or findings, and its link.
+    /// Writes a container's unit, those beside it, its plan or findings, and its links.
     pub fn put(&self, output: &Output) -> io::Result<()> {
-        let Output { name, unit: text, beside, autostart, image: _ } = output;
-        let unit = name.unit();
+        let Output { name, unit: text, beside, companions, boot, image: _ } = output;
         // The plan first: no unit without what it runs.
         match beside {
             // Environment values are nobody else's business, and a caret may show a line of them.
@@ -48,10 +43,17 @@ impl Folder {
                 put(&self.normal.join("wharf").join(format!("{name}.findings")), text, 0o600)?;
             }
         }
-        put(&self.normal.join(&unit), text, 0o644)?;
-        if *autostart && !name.is_template() {
-            let link = self.normal.join(WANTS).join(&unit);
-            match symlink(format!("../{unit}"), &link) {
+        put(&self.normal.join(name.unit()), text, 0o644)?;
+        for Companion { unit, text } in companions {
+            put(&self.normal.join(unit), text, 0o644)?;
+        }
+        for (folder, unit) in boot.iter().filter(|_| !name.is_template()) {
+            let folder = self.normal.join(folder);
+            // Few hosts have timers or sockets of Wharf's.
+            if !folder.is_dir() {
+                DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
+            }
+            match symlink(format!("../{unit}"), folder.join(unit)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => other?,
             }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,71 @@ pub struct Execution {
     /// Notes for people and programs.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// How to tell that it does its work: Docker's, and not of the OCI specification. One that can't be read is none.
+    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// `Healthcheck` of Docker's image configuration (moby's docker-image-spec), times in nanoseconds; 0 where the image
+/// says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Healthcheck {
+    /// `NONE`; `CMD`, a program and its arguments; or `CMD-SHELL` and a line for the image's shell.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    /// Between two checks.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub interval: i64,
+    /// Of one check.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub timeout: i64,
+    /// In which failures don't count.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub start_period: i64,
+    /// Between two checks in the start period; Wharf has its own.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub start_interval: i64,
+    /// How many in a row must fail.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub retries: i64,
+}
+
+fn is_nothing(number: &i64) -> bool {
+    *number == 0
+}
+
+/// The shortest and the longest time that is taken from an image: below the first the check would be the load, and the
+/// second is a day.
+const TIMES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(86_400));
+
+impl Healthcheck {
+    /// `Interval`, in bounds.
+    pub fn interval(&self) -> Option<Duration> {
+        time(self.interval)
+    }
+
+    /// `Timeout`, in bounds.
+    pub fn timeout(&self) -> Option<Duration> {
+        time(self.timeout)
+    }
+
+    /// `StartPeriod`, in bounds.
+    pub fn start_period(&self) -> Option<Duration> {
+        time(self.start_period)
+    }
+
+    /// `Retries`, in bounds.
+    pub fn retries(&self) -> Option<u32> {
+        Some(self.retries)
+            .filter(|number| *number > 0)
+            .and_then(|number| u32::try_from(number.min(1000)).ok())
+    }
+}
+
+fn time(nanoseconds: i64) -> Option<Duration> {
+    let nanoseconds = u64::try_from(nanoseconds).ok().filter(|time| *time != 0)?;
+    Some(Duration::from_nanos(nanoseconds).clamp(TIMES.0, TIMES.1))
 }
 
 /// The layers of an image by their contents.
@@ -160,9 +226,30 @@ where
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// What is of another form than it should be is as good as nothing.
+fn readable<'de, D>(deserializer: D) -> Result<Option<Healthcheck>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checks_of_health() {
+        let text = r#"{"Test":["CMD","x"],"Interval":5000000000,"Timeout":1,"Retries":3}"#;
+        let check: Healthcheck = serde_json::from_str(text).expect("a check");
+        assert_eq!(check.interval(), Some(Duration::from_secs(5)));
+        assert_eq!((check.timeout(), check.start_period()), (Some(TIMES.0), None));
+        assert_eq!(check.retries(), Some(3));
+        assert_eq!(serde_json::to_string(&check).expect("JSON"), text);
+        let odd = Healthcheck { interval: i64::MAX, retries: -1, ..Healthcheck::default() };
+        assert_eq!((odd.interval(), odd.retries()), (Some(TIMES.1), None));
+    }
 
     #[test]
     fn nulls_are_as_good_as_nothing() {
@@ -172,6 +259,9 @@ mod tests {
         .expect("a config");
         assert_eq!(config.config.cmd, ["sh"]);
         assert!(config.config.env.is_empty() && config.rootfs.diff_ids.is_empty());
+        let odd = r#"{"config":{"Healthcheck":"none","User":"x"}}"#;
+        let config: ImageConfig = serde_json::from_str(odd).expect("a config");
+        assert_eq!((config.config.healthcheck, config.config.user.as_str()), (None, "x"));
         let config: ImageConfig = serde_json::from_str(r#"{"config":null}"#).expect("a config");
         assert_eq!(config, ImageConfig::default());
     }

@@ -99,7 +99,7 @@ pub(crate) use config::{
     CONFIG, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, INDEX, Index, LAYER, MANIFEST, Manifest,
     Platform as ImagePlatform,
 };
-pub use config::{Execution, ImageConfig, RootFs, machine_architecture};
+pub use config::{Execution, Healthcheck, ImageConfig, RootFs, machine_architecture};
 pub(crate) use digest::Hasher;
 pub use digest::{Digest, DigestError};
 pub use documents::{Documents, Past};

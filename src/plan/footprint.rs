@@ -29,7 +29,8 @@ pub fn footprint(container: &Container) -> Footprint {
             HostStep::Folder { target }
             | HostStep::Tmpfs { target, .. }
             | HostStep::Bind { target, .. }
-            | HostStep::Volume { target, .. } => folders.push(target),
+            | HostStep::Volume { target, .. }
+            | HostStep::NotificationSocket { target } => folders.push(target),
             HostStep::Devices => folders.push("/dev".to_owned()),
             HostStep::HostSys => folders.push("/sys".to_owned()),
             HostStep::LeaseIds

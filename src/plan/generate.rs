@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::companions::{BootLink, Companion, boot_links, companions};
 use super::{PLAN_FORMAT, Plan, unit};
-use crate::check::{self, Checked, Connections, Container, RootSource, Supplies};
+use crate::check::{self, Checked, Connections, Container, RootSource, Starting, Supplies};
 use crate::host::HostFacts;
 use crate::report::{self, Finding, Level, Place, Source, Style};
 use crate::settings::{Policy, Settings};
@@ -34,8 +35,10 @@ pub struct Output {
     pub unit: String,
     /// What lies beside it.
     pub beside: Beside,
-    /// Whether multi-user.target wants it.
-    pub autostart: bool,
+    /// The units beside it.
+    pub companions: Vec<Companion>,
+    /// The links by which boot starts it; none where boot doesn't.
+    pub boot: Vec<BootLink>,
     /// The image that it runs and the unit that fetches that, where there is one; what the unit's text says.
     pub image: Option<(Reference, String)>,
 }
@@ -64,6 +67,7 @@ pub fn check(files: &Files) -> Checked {
             findings: vec![finding],
             autostart: false,
             connections: Connections::default(),
+            starting: Starting::default(),
         },
     )
 }
@@ -148,14 +152,16 @@ pub fn output(
             outdated: None,
             trust: policy(container, settings),
             unit: unit::unit(container, &files.main.path, facts),
+            companions: companions(&name, &starting(container), &files.main.path, facts),
             container: container.clone(),
         };
         if let Ok(text) = serde_json::to_string(&plan) {
             return Output {
+                boot: boot(container),
                 name,
                 unit: plan.unit,
                 beside: Beside::Plan(text),
-                autostart: container.autostart,
+                companions: plan.companions,
                 image: image_of(container),
             };
         }
@@ -171,18 +177,29 @@ pub fn output(
         let description = unit::outdated_description(&plan.container, &problem);
         plan.unit = crate::unit::replace(&plan.unit, "Description", &description);
         plan.outdated = Some(text.clone());
-        let (autostart, image) = (plan.container.autostart, image_of(&plan.container));
+        let (boot, image) = (boot(&plan.container), image_of(&plan.container));
         if let Ok(json) = serde_json::to_string(&plan) {
-            return Output { name, unit: plan.unit, beside: Beside::Plan(json), autostart, image };
+            let Plan { unit, companions, .. } = plan;
+            return Output { name, unit, beside: Beside::Plan(json), companions, boot, image };
         }
     }
     Output {
-        unit: unit::refusal(&name, &files.main.path, &problem),
+        unit: unit::refusal(&name, checked.starting.kind, &files.main.path, &problem),
+        companions: companions(&name, &checked.starting, &files.main.path, facts),
+        boot: if checked.autostart { boot_links(&name, &checked.starting) } else { Vec::new() },
         name,
         beside: Beside::Findings(text),
-        autostart: checked.autostart,
         image: None,
     }
+}
+
+fn starting(container: &Container) -> Starting {
+    let Container { kind, timer, socket, .. } = container;
+    Starting { kind: *kind, timer: timer.clone(), socket: socket.clone() }
+}
+
+fn boot(container: &Container) -> Vec<BootLink> {
+    if container.autostart { boot_links(&container.name, &starting(container)) } else { Vec::new() }
 }
 
 fn image_of(container: &Container) -> Option<(Reference, String)> {
@@ -240,7 +257,7 @@ mod tests {
         assert_eq!(kept.container, plan.container);
         let refused = output(&bad, &check(&bad), || None, HostFacts::default(), &Settings::default());
         assert!(refused.unit.contains("wharf-executor refuse nginx"), "{}", refused.unit);
-        assert!(refused.autostart);
+        assert!(!refused.boot.is_empty());
     }
 
     #[test]

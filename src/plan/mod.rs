@@ -1,8 +1,10 @@
 //! What is going to happen, as values: the plan that the generator leaves beside a unit, and the steps that
 //! the executor takes at start. Pure: no I/O, no clock, no environment.
 
+pub mod companions;
 mod footprint;
 mod generate;
+pub mod health;
 mod image;
 pub mod process;
 pub mod steps;
@@ -20,6 +22,7 @@ pub use image::{
     image_output, implicit_output,
 };
 
+pub use companions::{BOOT_FOLDERS, Companion};
 pub use footprint::{Footprint, footprint};
 pub use generate::{Beside, Files, Output, check, compare, document, output};
 
@@ -46,4 +49,7 @@ pub struct Plan {
     pub container: Container,
     /// The text of the unit that goes with it, for the generator to put back when the file goes bad.
     pub unit: String,
+    /// The units beside it, for the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<Companion>,
 }

@@ -1,6 +1,8 @@
 //! Which program a container runs, with what environment and as whom: the image's word and the file's.
 
+use super::health::{self, Watch};
 use crate::check::{Container, UserName};
+use crate::image::Healthcheck;
 
 /// What an image says about its program (the `config` object of the OCI image specification's
 /// configuration). A folder as root says nothing.
@@ -16,6 +18,10 @@ pub struct ImageProcess {
     pub user: Option<String>,
     /// `WorkingDir`.
     pub working_directory: Option<String>,
+    /// `StopSignal`.
+    pub stop_signal: Option<String>,
+    /// `Healthcheck`, Docker's.
+    pub healthcheck: Option<Healthcheck>,
 }
 
 /// The container's program.
@@ -29,6 +35,8 @@ pub struct Process {
     pub group: Option<UserName>,
     /// Where: absolute.
     pub working_directory: String,
+    /// What is checked while it runs.
+    pub watch: Option<Box<Watch>>,
 }
 
 /// Why there is no program to run.
@@ -42,6 +50,17 @@ pub enum ProcessError {
         "the image's user `{0}` is neither a name nor a number below 65536; set `user` in the container file"
     )]
     User(String),
+    /// `[health]` leaves the check to the image, which has none.
+    #[error("the image has no HEALTHCHECK to use; write `command`, `http` or `tcp` under [health] in {0}")]
+    NoHealthcheck(String),
+    /// `%i` of an instance isn't what an address can have there.
+    #[error("{what}; see [health] in {source_file}")]
+    Target {
+        /// The address, and why it is none.
+        what: String,
+        /// The container's file.
+        source_file: String,
+    },
 }
 
 /// Joins what the file says with what the image says, as OCI and Docker do: `entrypoint` in the file puts
@@ -71,7 +90,8 @@ pub fn process(container: &Container, image: &ImageProcess, source: &str) -> Res
     };
     let working_directory = container.working_directory.clone().or_else(|| image.working_directory.clone());
     let working_directory = working_directory.filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into());
-    Ok(Process { arguments, user, group, working_directory })
+    let watch = health::watch(container, image, source)?.map(Box::new);
+    Ok(Process { arguments, user, group, working_directory, watch })
 }
 
 /// What the file alone says about the program, to be shown where the image can't be asked. What only the image
@@ -92,6 +112,7 @@ pub fn without_image(container: &Container) -> Process {
             .working_directory
             .clone()
             .unwrap_or_else(|| "(the image's directory)".to_owned()),
+        watch: health::without_image(container).map(Box::new),
     }
 }
 

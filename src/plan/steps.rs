@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::health::{Probe, Watch};
 use super::process::Process;
-use crate::check::{Bind, Container, MountKind, Network, RootMode, UserName};
+use crate::check::{Bind, Container, MountKind, Network, Ready, RootMode, UserName};
 use crate::image::Implied;
-use crate::spec::{ContainerName, Link, LinkTarget, Ports, Publish};
+use crate::spec::{ContainerName, Link, LinkTarget, Ports, Publish, show_duration};
 
 /// A step of the executor, outside the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -106,6 +107,11 @@ pub enum HostStep {
         /// Writes fail.
         read_only: bool,
     },
+    /// The socket by which the program speaks to systemd.
+    NotificationSocket {
+        /// Where.
+        target: String,
+    },
     /// From here on writes to the root itself fail.
     ReadOnlyRoot,
     /// Keep what was started, for as long as it runs.
@@ -187,6 +193,9 @@ pub enum InnerStep {
         arguments: Vec<String>,
         /// Below an init.
         init: bool,
+        /// What the init checks.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        watch: Option<Box<Watch>>,
     },
 }
 
@@ -240,6 +249,10 @@ const PROTECTED: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 /// The memory file systems that a read-only root gets, since nearly every program writes there.
 const SCRATCH: [(&str, u32); 3] = [("/run", 0o755), ("/tmp", 0o1777), ("/var/tmp", 0o1777)];
+
+/// Where the program finds the socket by which it speaks to systemd: where systemd-nspawn has it, too (its container
+/// interface).
+pub const NOTIFICATION_SOCKET: &str = "/run/host/notify";
 
 /// How many implied folders are told, of thousands at times.
 const SHOWN: usize = 4;
@@ -352,6 +365,10 @@ fn mounts(container: &Container) -> Vec<(String, HostStep)> {
             mounts.push((target.clone(), HostStep::Tmpfs { target, size: None, mode: Some(*mode) }));
         }
     }
+    if container.ready == Ready::Notify {
+        let target = NOTIFICATION_SOCKET.to_owned();
+        mounts.push((target.clone(), HostStep::NotificationSocket { target }));
+    }
     for mount in &container.mounts {
         let target = mount.target.clone();
         let step = match &mount.kind {
@@ -391,7 +408,8 @@ fn inner(container: &Container, process: &Process) -> Vec<InnerStep> {
     steps.push(InnerStep::Privileges);
     steps.push(InnerStep::FilterCalls);
     steps.push(InnerStep::Gate);
-    steps.push(InnerStep::Run { arguments: process.arguments.clone(), init: container.init });
+    let (arguments, watch) = (process.arguments.clone(), process.watch.clone());
+    steps.push(InnerStep::Run { arguments, init: container.init || watch.is_some(), watch });
     steps
 }
 
@@ -476,6 +494,9 @@ impl fmt::Display for HostStep {
                     if *read_only { ", read-only" } else { "" }
                 )
             }
+            Self::NotificationSocket { target } => {
+                write!(f, "mount systemd's notification socket at {target}")
+            }
             Self::ReadOnlyRoot => f.write_str("make the root read-only"),
             Self::Record => f.write_str("keep a record of what was started"),
             Self::Admit { publish, links } if publish.is_empty() && links.is_empty() => {
@@ -544,10 +565,22 @@ impl fmt::Display for InnerStep {
             Self::Privileges => f.write_str("gain no privileges from here on"),
             Self::FilterCalls => f.write_str("put the list of system calls in force"),
             Self::Gate => f.write_str("wait until systemd knows the process as the unit's main one"),
-            Self::Run { arguments, init } => {
-                write!(f, "run {arguments:?}{}", if *init { " below a small init" } else { "" })
+            Self::Run { arguments, init, watch } => {
+                write!(f, "run {arguments:?}{}", if *init { " below a small init" } else { "" })?;
+                watch.iter().try_for_each(|watch| write!(f, " that checks {watch}"))
             }
         }
+    }
+}
+
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.check {
+            Probe::Program(words) => write!(f, "by {words:?}")?,
+            Probe::Http(page) => write!(f, "{page}")?,
+            Probe::Tcp(place) => write!(f, "port {place}")?,
+        }
+        write!(f, " every {}", show_duration(self.interval))
     }
 }
 

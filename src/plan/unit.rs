@@ -3,16 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::check::{Container, Limits, MountKind, Network, Restart, RootSource};
+use super::companions::{instance_of, proxy_unit, socket_unit};
+use super::health;
+use crate::check::{
+    Container, Health, Kind, Limits, MountKind, Network, NotifyAccess, OnFailure, Proxy, Ready, Reload,
+    Restart, RootSource,
+};
 use crate::host::HostFacts;
-use crate::spec::{ContainerName, LinkTarget, show_duration};
+use crate::spec::{ContainerName, LinkTarget, Signal, show_duration};
 use crate::unit::{Percent, Section, Unit};
 
 /// Where the executor is installed.
 pub const EXECUTOR: &str = "/usr/libexec/wharf/wharf-executor";
 
 /// The comment on top of every unit of a container.
-const COMMENT: &str = "Made by wharf-generator at each reload: edit the container's file instead.";
+pub(super) const COMMENT: &str = "Made by wharf-generator at each reload: edit the container's file instead.";
 
 /// The unit that runs a container. `source` is the container's file.
 pub fn unit(container: &Container, source: &Path, facts: HostFacts) -> String {
@@ -22,15 +27,15 @@ pub fn unit(container: &Container, source: &Path, facts: HostFacts) -> String {
 
 /// The unit of a container whose files have errors and that has no last good plan: starting it fails and
 /// prints them. `problem` is the first of them, in one line.
-pub fn refusal(name: &ContainerName, source: &Path, problem: &str) -> String {
+pub fn refusal(name: &ContainerName, kind: Kind, source: &Path, problem: &str) -> String {
     let mut unit = Section::new("Unit");
     unit.text("Description", &format!("{name}: refused, {problem}"), Percent::Literal)
         .word("Documentation", "man:wharf-container(5)")
         .quoted("SourcePath", &source.to_string_lossy(), Percent::Literal);
     let mut service = Section::new("Service");
-    // `notify`, as the real unit has it: a container that still runs from before keeps its type.
+    // As the real unit has it: a container that still runs from before keeps its type.
     service
-        .word("Type", "notify")
+        .word("Type", service_type(kind))
         .word("NotifyAccess", "all")
         .command(
             "ExecStart",
@@ -51,17 +56,28 @@ pub fn outdated_description(container: &Container, problem: &str) -> String {
     format!("{name} (RUNS ITS LAST GOOD PLAN: {problem})")
 }
 
-fn percent(name: &ContainerName) -> Percent {
+pub(super) fn percent(name: &ContainerName) -> Percent {
     if name.is_template() { Percent::Specifier } else { Percent::Literal }
 }
 
 /// The container as the executor is told its name: `web@%i` for a template.
-fn argument(name: &ContainerName) -> String {
+pub(super) fn argument(name: &ContainerName) -> String {
     if name.is_template() { format!("{name}%i") } else { name.to_string() }
 }
 
 /// How long a stop may take where the file says nothing: systemd's own default (`DefaultTimeoutStopSec=`).
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How long a start may take: systemd's own default (`DefaultTimeoutStartSec=`).
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A oneshot's first process may be handed over to systemd as well as any other's.
+fn service_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Service => "notify",
+        Kind::Job => "oneshot",
+    }
+}
 
 fn unit_section(container: &Container, source: &Path, percent: Percent) -> Section {
     let mut unit = Section::new("Unit");
@@ -78,6 +94,7 @@ fn unit_section(container: &Container, source: &Path, percent: Percent) -> Secti
         Network::None => {}
     }
     links(&mut unit, container, percent);
+    sockets(&mut unit, container, percent);
     // `Wants=`: an image that is there and can't be had anew is no reason not to run it.
     if let Some(image) = container.supply.as_ref().and_then(|supply| supply.unit.as_deref()) {
         unit.text("Wants", image, Percent::Literal).text("After", image, Percent::Literal);
@@ -125,6 +142,25 @@ fn links(unit: &mut Section, container: &Container, percent: Percent) {
     }
 }
 
+/// What it needs of what its sockets start.
+fn sockets(unit: &mut Section, container: &Container, percent: Percent) {
+    let Some(socket) = &container.socket else { return };
+    let name = &container.name;
+    match &socket.proxy {
+        // Started by hand it would find no sockets otherwise, which only come from a socket unit that is up.
+        None => {
+            let sockets = instance_of(&socket_unit(name));
+            unit.text("Requires", &sockets, percent).text("After", &sockets, percent);
+        }
+        // The proxy requires the container, and ends when it is idle. Started by hand, or by a link that has gone
+        // since, the container has its proxy too, and with it somebody who needs it for as long.
+        Some(Proxy { to: _, idle_stop: Some(_) }) => {
+            unit.text("Wants", &instance_of(&proxy_unit(name)), percent).word("StopWhenUnneeded", "yes");
+        }
+        Some(Proxy { to: _, idle_stop: None }) => {}
+    }
+}
+
 /// Every path of the host that the container uses, once and in order.
 fn host_paths(container: &Container) -> Vec<&Path> {
     let mut paths: Vec<&Path> = Vec::new();
@@ -146,12 +182,27 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
     let percent = percent(&container.name);
     let call = |verb: &'static str| [(verb, Percent::Literal), (name.as_str(), percent)];
     let mut service = Section::new("Service");
-    service.word("Type", "notify").word("NotifyAccess", "all").command(
+    let (kind, access) = notification(container, facts);
+    service.word("Type", kind).word("NotifyAccess", access).command(
         "ExecStart",
         "",
         EXECUTOR,
         &call("start"),
     );
+    match &container.reload {
+        // systemd sends it to the main process, and waits for the program's word.
+        Some(Reload::Signal { signal, .. }) if kind == RELOADS => {
+            service.word("ReloadSignal", signal.to_string());
+        }
+        Some(_) => {
+            service.command("ExecReload", "", EXECUTOR, &call("reload"));
+        }
+        None => {}
+    }
+    if container.ready != Ready::Exec {
+        // The executor is gone by the time that the start has worked. That what is kept of it can't be is no failure.
+        service.command("ExecStartPost", "-", EXECUTOR, &call("started"));
+    }
     // An image may name another signal than SIGTERM, and the generator can't read images. Where it could
     // matter the executor sends it.
     if matches!(container.source, RootSource::Image(_)) && container.stop.signal.is_none() {
@@ -166,6 +217,14 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
     if let Some(signal) = container.stop.signal {
         service.word("KillSignal", signal.to_string());
     }
+    if let Some(runtime) = container.runtime {
+        // A oneshot runs while it starts, and RuntimeMaxSec= has no effect on one (systemd.service(5)).
+        let limit = match container.kind {
+            Kind::Service => "RuntimeMaxSec",
+            Kind::Job => "TimeoutStartSec",
+        };
+        service.word(limit, show_duration(runtime));
+    }
     restart(&mut service, container.restart, facts);
     service
         .word("Slice", "wharf.slice")
@@ -175,10 +234,18 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         // mean `continue`: half a service that looks healthy. `kill` would leave a database no time to end.
         .word("OOMPolicy", "stop")
         .word("DevicePolicy", "closed");
-    if container.init {
+    if container.ready == Ready::Notify && !container.init {
+        // SIGABRT, systemd's own choice, reaches no process 1 of a container that hasn't asked for it, and one that
+        // hangs would be left alone for as long as a stop may take.
+        service.word("WatchdogSignal", "SIGKILL");
+    }
+    if container.init || container.health.is_some() {
         // Process 1 can't die of its program's signal and says it by its status. These are the signals that
         // systemd takes for a clean end (systemd.service(5), SuccessExitStatus=): HUP, INT, PIPE and TERM.
         service.word("SuccessExitStatus", "129 130 141 143");
+    }
+    if let Some(health) = &container.health {
+        watchdog(&mut service, container, health);
     }
     service
         // systemd ignores it in what it starts unless told otherwise, and programs in a container's pipes
@@ -196,6 +263,40 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         service.verbatim(key, value);
     }
     service
+}
+
+/// A service that says when it has reloaded (systemd.service(5)).
+const RELOADS: &str = "notify-reload";
+
+/// The unit's type, and who may speak for it: the executor, while it starts the container, and then whom the file
+/// names. The executor changes that where systemd can; where it can't, and the program is the one to say that it is
+/// ready, the executor is the main process while it has something to say.
+fn notification(container: &Container, facts: HostFacts) -> (&'static str, &'static str) {
+    let kind = match container.reload {
+        Some(Reload::Signal { wait: true, .. }) if facts.has_notify_reload() => RELOADS,
+        _ => service_type(container.kind),
+    };
+    let own = container.ready == Ready::Notify && container.notify_access == NotifyAccess::Main;
+    (kind, if own && !facts.has_changing_notify_access() { "main" } else { "all" })
+}
+
+/// What systemd does with the words of the init that checks the container: see `exec::health`.
+fn watchdog(service: &mut Section, container: &Container, health: &Health) {
+    service.word("WatchdogSec", show_duration(health::unit_patience(health)));
+    if let Ok(signal) = health::WATCHDOG_SIGNAL.to_string().parse::<Signal>() {
+        // The init stops the program by the signal that it is to be stopped with; SIGABRT, the default, would be a
+        // crash to a database.
+        service.word("WatchdogSignal", signal.to_string());
+    }
+    if health.on_failure == OnFailure::Stop && container.restart != Restart::No {
+        service.word("RestartPreventExitStatus", health::GIVEN_UP.to_string());
+    }
+    if let Some(time) =
+        health.start_period.filter(|time| container.ready == Ready::Healthy && !time.is_zero())
+    {
+        // It was given that much time to come up, on top of what a start may take otherwise.
+        service.word("TimeoutStartSec", show_duration(time.saturating_add(START_TIMEOUT)));
+    }
 }
 
 fn restart(service: &mut Section, restart: Restart, facts: HostFacts) {

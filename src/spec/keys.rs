@@ -14,8 +14,12 @@ pub enum Kind {
     Texts,
     /// A list of strings, or nothing but words in one string, which is explained.
     Command,
+    /// A list of strings, or a string for the shell.
+    CommandOrShell,
     /// One of some words.
     Choice(&'static [&'static str]),
+    /// A string, or a list of strings.
+    TextOrTexts,
     /// A string, or an integer that stands for its digits.
     TextOrNumber,
     /// A string, or `true`.
@@ -41,10 +45,12 @@ impl Kind {
             Self::Text => "a text".into(),
             Self::Flag => "true or false".into(),
             Self::Texts | Self::Command => "a list of texts".into(),
+            Self::CommandOrShell => "a list of texts, or a text for the shell".into(),
             Self::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
                 quoted.join(" or ")
             }
+            Self::TextOrTexts => "a text or a list of texts".into(),
             Self::TextOrNumber => "a text or a whole number".into(),
             Self::TextOrTrue => "a text or true".into(),
             Self::Duration => "a length of time like \"5s\"".into(),
@@ -63,15 +69,6 @@ pub enum Default {
     Is(&'static str),
     /// In words, where no value says it.
     Words(&'static str),
-}
-
-/// Whether a key has its effect yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// It has.
-    Ready,
-    /// It is read and refused, with what to write until then.
-    Later(&'static str),
 }
 
 /// What can be written in one kind of file.
@@ -131,8 +128,6 @@ pub struct Key {
     pub doc: &'static str,
     /// TOML to put into a file.
     pub example: &'static str,
-    /// Whether it works yet.
-    pub status: Status,
 }
 
 const fn key(
@@ -142,22 +137,8 @@ const fn key(
     example: &'static str,
     doc: &'static str,
 ) -> Key {
-    Key { path, kind, default, doc, example, status: Status::Ready }
+    Key { path, kind, default, doc, example }
 }
-
-const fn later(
-    path: &'static str,
-    kind: Kind,
-    default: Default,
-    example: &'static str,
-    doc: &'static str,
-    instead: &'static str,
-) -> Key {
-    Key { path, kind, default, doc, example, status: Status::Later(instead) }
-}
-
-/// What to do while there is no `[health]`.
-const NO_HEALTH: &str = "leave [health] out; systemd restarts the container when its process ends";
 
 /// Words of other files, for containers.
 const HABITS: &[(&str, &str)] = &[
@@ -171,6 +152,7 @@ const HABITS: &[(&str, &str)] = &[
     ("exec", "command"),
     ("healthcheck", "health"),
     ("network-mode", "network"),
+    ("notify", "ready"),
     ("ports", "publish"),
     ("service", "systemd"),
     ("volume", "mounts"),
@@ -185,7 +167,7 @@ pub const KEYS: &[Key] = &[
         Kind::Flag,
         Default::Is("true"),
         "autostart = false",
-        "Whether boot starts the container. An instance of a template starts at boot only where its own files say so.",
+        "Whether boot starts the container; where it has a timer or sockets, whether boot starts those, which then start the container. An instance of a template starts at boot only where its own files say so.",
     ),
     key(
         "command",
@@ -229,53 +211,75 @@ pub const KEYS: &[Key] = &[
         "group = \"www-data\"",
         "The group that runs the program: a name of the image's group file, or a number.",
     ),
-    later(
+    key(
         "health",
         Kind::Table,
         Default::Words("no check"),
-        "health.command = [\"curl\", \"-fs\", \"http://localhost/\"]",
-        "How to tell that the container does its work.",
-        NO_HEALTH,
+        "health.http = \"http://localhost/\"",
+        "How to tell that the container does its work: one of `command`, `http`, `tcp` and `image`. A small init stays as the container's process 1 and checks.",
     ),
-    later(
+    key(
         "health.command",
-        Kind::Command,
-        Default::Required,
-        "health.command = [\"curl\", \"-fs\", \"http://localhost/\"]",
-        "The check: a program that ends with 0 where all is well.",
-        NO_HEALTH,
+        Kind::CommandOrShell,
+        Default::Words("another kind of check"),
+        "health.command = [\"pg_isready\", \"-q\"]",
+        "The check: a program of the image that ends with 0 where all is well. A text instead of a list is for the image's /bin/sh.",
     ),
-    later(
+    key(
+        "health.http",
+        Kind::Text,
+        Default::Words("another kind of check"),
+        "health.http = \"http://localhost:8080/healthz\"",
+        "The check: a page that is answered with a status of 200 to 399. Nothing of the image's is needed for it.",
+    ),
+    key(
+        "health.image",
+        Kind::Flag,
+        Default::Is("false"),
+        "health.image = true",
+        "The check is the image's own HEALTHCHECK, with its times where these files have none.",
+    ),
+    key(
         "health.interval",
         Kind::Duration,
         Default::Is("\"30s\""),
         "health.interval = \"10s\"",
-        "The time between two checks.",
-        NO_HEALTH,
+        "The time from the end of a check to the next. Until the first that passes they come quicker, within a second.",
     ),
-    later(
+    key(
+        "health.on-failure",
+        Kind::Choice(&["restart", "stop", "none"]),
+        Default::Words("\"restart\"; with restart = \"no\" it is \"stop\""),
+        "health.on-failure = \"stop\"",
+        "What an unhealthy container comes to: systemd stops it and starts it again by `restart`, or it is stopped for good, or it is only said.",
+    ),
+    key(
         "health.retries",
         Kind::Number,
         Default::Is("3"),
         "health.retries = 3",
         "How many checks in a row must fail before the container counts as unhealthy.",
-        NO_HEALTH,
     ),
-    later(
+    key(
         "health.start-period",
         Kind::Duration,
         Default::Is("\"0s\""),
         "health.start-period = \"20s\"",
-        "The time after a start in which failed checks don't count.",
-        NO_HEALTH,
+        "The time after a start in which failed checks don't count, unless one has passed; one `interval` at least.",
     ),
-    later(
+    key(
+        "health.tcp",
+        Kind::Text,
+        Default::Words("another kind of check"),
+        "health.tcp = \"127.0.0.1:5432\"",
+        "The check: a port that takes connections. Nothing of the image's is needed for it.",
+    ),
+    key(
         "health.timeout",
         Kind::Duration,
         Default::Is("\"30s\""),
         "health.timeout = \"5s\"",
-        "The time after which a check counts as failed.",
-        NO_HEALTH,
+        "The time after which a check is killed and counts as failed.",
     ),
     key(
         "hostname",
@@ -438,13 +442,12 @@ pub const KEYS: &[Key] = &[
         "network = \"host\"",
         "What it sees of the network: with \"default\" an interface of its own behind the host, with an address that stays; with \"host\" the host's interfaces; with \"none\" nothing but itself.",
     ),
-    later(
-        "notify",
-        Kind::Flag,
-        Default::Is("false"),
-        "notify = true",
-        "The program says itself when it is ready, by sd_notify(3).",
-        "leave it out; the container counts as started when its program runs",
+    key(
+        "notify-access",
+        Kind::Choice(&["main", "all"]),
+        Default::Words("\"main\", and \"all\" with `init`"),
+        "notify-access = \"all\"",
+        "With ready = \"notify\": who may speak to systemd, the container's process 1 or every process of it (`NotifyAccess=`).",
     ),
     key(
         "publish",
@@ -454,11 +457,46 @@ pub const KEYS: &[Key] = &[
         "Ports of the host that lead to ports of the container, `ADDRESS:HOST:CONTAINER/PROTOCOL`. Without an address all of the host's are meant; `0.0.0.0` and `[::]` are all of one family. A range leads to one as long: `8000-8010:8000-8010`.",
     ),
     key(
+        "ready",
+        Kind::Choice(&["exec", "notify", "healthy"]),
+        Default::Is("\"exec\""),
+        "ready = \"healthy\"",
+        "When a start is done, and what links to it goes on: when the program runs, when it says so by sd_notify(3), or when the first check of [health] has passed. With \"notify\", what it says of its state, its watchdog and its descriptors reaches systemd as well.",
+    ),
+    key(
+        "reload",
+        Kind::Table,
+        Default::Words("it can't be reloaded"),
+        "reload.signal = \"SIGHUP\"",
+        "What `systemctl reload` does, so that the program reads its configuration anew.",
+    ),
+    key(
+        "reload.command",
+        Kind::Command,
+        Default::Words("`signal`"),
+        "reload.command = [\"nginx\", \"-s\", \"reload\"]",
+        "A program that is run inside, as the container's user; its exit status is the reload's.",
+    ),
+    key(
+        "reload.signal",
+        Kind::TextOrNumber,
+        Default::Words("`command`"),
+        "reload.signal = \"SIGHUP\"",
+        "The signal that is sent to the program. A program that doesn't handle it is sent nothing, and the reload fails.",
+    ),
+    key(
+        "reload.wait",
+        Kind::Flag,
+        Default::Words("true with ready = \"notify\""),
+        "reload = { signal = \"SIGHUP\", wait = false }",
+        "With `signal` and ready = \"notify\": the reload lasts until the program says that it is done (RELOADING=1 and then READY=1 of sd_notify(3); systemd 253).",
+    ),
+    key(
         "restart",
         Kind::Choice(&["no", "on-failure", "always"]),
         Default::Is("\"always\""),
         "restart = \"on-failure\"",
-        "When systemd starts it again, with growing delay: never, after a failure, or after every end that nobody asked for.",
+        "When systemd starts it again, with growing delay: never, after a failure, or after every end that nobody asked for. Without it, a job is never started again, and what takes its sockets from systemd, and is started by clients, after a failure. No job can be started again after a good end.",
     ),
     key(
         "root",
@@ -473,6 +511,83 @@ pub const KEYS: &[Key] = &[
         Default::Words("`image`"),
         "rootfs = \"/srv/machines/nginx\"",
         "A folder of the host to use as root, instead of an image.",
+    ),
+    key(
+        "runtime",
+        Kind::Duration,
+        Default::Words("no limit"),
+        "runtime = \"2h\"",
+        "The longest that it may run; what takes longer is stopped, and has failed. A job is timed from the start of its start.",
+    ),
+    key(
+        "socket",
+        Kind::Table,
+        Default::Words("no sockets"),
+        "socket.listen = [\"0.0.0.0:80\", \"[::]:80\"]",
+        "Sockets that systemd listens at, in NAME-container.socket: the first client starts the container, whose program gets them by sd_listen_fds(3).",
+    ),
+    key(
+        "socket.group",
+        Kind::TextOrNumber,
+        Default::Words("root"),
+        "socket.group = \"www-data\"",
+        "The group of sockets that are paths: one of the host's.",
+    ),
+    key(
+        "socket.idle-stop",
+        Kind::Duration,
+        Default::Words("it stays"),
+        "socket.idle-stop = \"10min\"",
+        "With `proxy`: how long after its last connection the container is stopped, until the next client. A running container that links to it keeps it up. A program that takes the sockets itself may end when it is idle, and is started by the next client.",
+    ),
+    key(
+        "socket.listen",
+        Kind::Texts,
+        Default::Required,
+        "socket.listen = [\"0.0.0.0:80\", \"[::]:80\", \"127.0.0.1:53/udp\", \"/run/app.sock\"]",
+        "Where, on the host: a port of all addresses, `ADDRESS:PORT`, either with `/udp`, or an absolute path. `0.0.0.0` and `[::]` are all addresses of one family.",
+    ),
+    key(
+        "socket.mode",
+        Kind::Text,
+        Default::Words("systemd's, 0666"),
+        "socket.mode = \"0660\"",
+        "The permissions of sockets that are paths, in octal.",
+    ),
+    key(
+        "socket.names",
+        Kind::Texts,
+        Default::Words("the socket unit's name for each"),
+        "socket.names = [\"http\", \"admin\"]",
+        "What the program finds them by (`LISTEN_FDNAMES`), one for each of `listen` and in its order.",
+    ),
+    key(
+        "socket.on-demand",
+        Kind::Flag,
+        Default::Is("true"),
+        "socket.on-demand = false",
+        "Whether the container waits for its first client. With false, boot starts it as well as its sockets, which then keep clients waiting while it restarts.",
+    ),
+    key(
+        "socket.proxy",
+        Kind::Flag,
+        Default::Is("false"),
+        "socket.proxy = true",
+        "For programs that can't take sockets: systemd-socket-proxyd takes them, and carries each connection to port `to` of the container. The program sees the host as its client.",
+    ),
+    key(
+        "socket.to",
+        Kind::Number,
+        Default::Words("the port of `listen`"),
+        "socket.to = 6379",
+        "With `proxy`: the container's port that connections are carried to.",
+    ),
+    key(
+        "socket.user",
+        Kind::TextOrNumber,
+        Default::Words("root"),
+        "socket.user = \"www-data\"",
+        "The owner of sockets that are paths: a user of the host's.",
     ),
     key("stop", Kind::Table, Default::Words("as below"), "stop.timeout = \"5s\"", "How it is stopped."),
     key(
@@ -509,6 +624,62 @@ pub const KEYS: &[Key] = &[
         Default::Words("empty"),
         "systemd.Unit.OnFailure = \"page-me@%n.service\"",
         "Settings of [Unit], in the same way.",
+    ),
+    key(
+        "timer",
+        Kind::Table,
+        Default::Words("no timer"),
+        "timer.on-calendar = \"*-*-* 03:00\"",
+        "When systemd starts it, by NAME-container.timer. Boot then starts the timer, and not the container.",
+    ),
+    key(
+        "timer.every",
+        Kind::Duration,
+        Default::Words("not again"),
+        "timer.every = \"15min\"",
+        "The time from one start to the next. The first is when the timer starts, at boot as a rule, or as `on-boot` says.",
+    ),
+    key(
+        "timer.jitter",
+        Kind::Duration,
+        Default::Is("\"0s\""),
+        "timer.jitter = \"10min\"",
+        "Up to this much later, by chance and another time each time, so that many hosts don't start at once.",
+    ),
+    key(
+        "timer.on-boot",
+        Kind::Duration,
+        Default::Words("not then"),
+        "timer.on-boot = \"5min\"",
+        "How long after boot.",
+    ),
+    key(
+        "timer.on-calendar",
+        Kind::TextOrTexts,
+        Default::Words("not then"),
+        "timer.on-calendar = \"Mon..Fri *-*-* 03:00\"",
+        "At these times of the calendar, one or a list, as systemd.time(7) writes them.",
+    ),
+    key(
+        "timer.overlap",
+        Kind::Choice(&["skip", "restart"]),
+        Default::Is("\"skip\""),
+        "timer.overlap = \"restart\"",
+        "What becomes of a time that comes while it still runs: it is passed over (before systemd 257, one is made up for as soon as the run ends), or the run is stopped and the next one started.",
+    ),
+    key(
+        "timer.persistent",
+        Kind::Flag,
+        Default::Words("true with `on-calendar`"),
+        "timer.persistent = false",
+        "Whether a time of the calendar at which the host was off is made up for at the next boot, once.",
+    ),
+    key(
+        "type",
+        Kind::Choice(&["service", "job"]),
+        Default::Is("\"service\""),
+        "type = \"job\"",
+        "Whether the program is to stay, or to end: `systemctl start` of a job waits for its end and says how it was, and what links to it starts after that. With a timer, a container is a job where nothing else is written.",
     ),
     key(
         "user",

@@ -58,6 +58,8 @@ pub struct SignalError(pub String);
 impl Signal {
     /// SIGTERM, what systemd and OCI images send where nothing else is said.
     pub const TERM: Self = Self(15);
+    /// SIGSTOP.
+    pub const STOP: Self = Self(19);
     /// SIGKILL.
     pub const KILL: Self = Self(9);
 

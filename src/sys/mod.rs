@@ -6,6 +6,7 @@
 //! descriptor.
 
 pub mod clone;
+pub mod handed;
 pub mod mount;
 pub mod privilege;
 pub mod process;

@@ -17,6 +17,7 @@ mod failures;
 mod firsts;
 mod habits;
 mod handover;
+mod health;
 mod images;
 mod imports;
 #[path = "../machine/mod.rs"]
@@ -26,11 +27,14 @@ mod machines;
 mod network;
 mod older;
 mod pulled;
+mod ready;
 #[path = "../registry/host.rs"]
 mod registry;
 mod services;
+mod sockets;
 mod stage;
 mod tiers;
+mod timers;
 mod trust;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +54,7 @@ fn stories() -> Vec<&'static Story> {
         tiers::STORIES,
         failures::STORIES,
         handover::STORIES,
+        health::STORIES,
         entering::STORIES,
         older::STORIES,
         habits::STORIES,
@@ -59,7 +64,10 @@ fn stories() -> Vec<&'static Story> {
         commits::STORIES,
         images::STORIES,
         pulled::STORIES,
+        ready::STORIES,
         trust::STORIES,
+        timers::STORIES,
+        sockets::STORIES,
         changes::STORIES,
     ]
     .into_iter()

@@ -339,7 +339,8 @@ fn names(stage: &mut Stage) -> Told {
 fn flushed(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&NGINX])?;
     declare(machine, "web", "image = 'nginx:1.26'\nautostart = false\npublish = ['8080:8080']\n")?;
-    machine.sh("systemctl start web-container && curl -fsS http://127.0.0.1:8080/ >/dev/null")?;
+    machine.sh("systemctl start web-container")?;
+    until(machine, "curl -fsS http://127.0.0.1:8080/ >/dev/null")?;
     machine.sh("nft list table inet wharf | sort >/root/whole")?;
     let mut took = Vec::new();
     for damage in [

@@ -91,7 +91,7 @@ fn inspect_says_where_each_key_is_from() {
         "  web.toml:1      image = \"nginx:1.26\"\n",
         "  10-more.toml:1  limits.memory = \"64M\"\n",
         "  10-more.toml:3  environment.PASSWORD, not shown without --show-environment\n",
-        "  restart = \"always\"",
+        " restart = \"always\";",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::report::Place;
-use crate::spec::keys::{CONTAINER, Default, KEYS, Kind, Status};
+use crate::spec::keys::{CONTAINER, Default, KEYS, Kind};
 use crate::spec::{Data, Document, Entries};
 
 /// One key, as shown. The keys are documented in `--help` and stay.
@@ -26,15 +26,27 @@ pub(super) struct Asked {
     pub(super) hidden: bool,
 }
 
+/// Tables without which none of their keys means anything.
+const NOTHING_WITHOUT: [&str; 3] = ["health", "socket", "timer"];
+
 /// Everything that is written, in the order of the keys, and then what holds without being written.
 pub(super) fn asked(document: &Document, show_environment: bool) -> Vec<Asked> {
     let mut all = Vec::new();
     written("", "", &document.entries, show_environment, &mut all);
+    // Without a check there is nothing of it to tell.
+    let checked = document.get(["health"]).is_some();
     let absent = KEYS.iter().filter(|key| {
-        key.status == Status::Ready
-            && !key.path.contains('*')
-            && !matches!(key.kind, Kind::Table | Kind::Tables | Kind::Map | Kind::Settings)
+        let is_one = !matches!(key.kind, Kind::Table | Kind::Tables | Kind::Map | Kind::Settings);
+        !key.path.contains('*')
+            && if checked {
+                is_one
+            } else {
+                key.path == "health" || is_one && !key.path.starts_with("health.")
+            }
             && document.get(key.path.split('.')).is_none()
+            && !NOTHING_WITHOUT
+                .iter()
+                .any(|table| key.path.starts_with(&format!("{table}.")) && document.get([*table]).is_none())
     });
     for key in absent {
         let (value, without) = match key.default {
@@ -139,7 +151,11 @@ mod tests {
         assert!(key("environment.SECRET").hidden);
         assert_eq!((&key("autostart").value, key("autostart").line), (&Json::from(true), None));
         assert_eq!(key("limits.memory").without.as_deref(), Some("no limit"));
-        assert!(!all.iter().any(|asked| asked.key.contains('*') || asked.key.starts_with("health")));
+        assert!(!all.iter().any(|asked| asked.key.contains('*') || asked.key.starts_with("health.")));
+        assert_eq!(key("health").without.as_deref(), Some("no check"));
+        let all = of("image = 'x'\nhealth.tcp = 'localhost:1'\n", false);
+        let interval = all.iter().find(|asked| asked.key == "health.interval").map(|asked| &asked.value);
+        assert_eq!(interval, Some(&Json::from("30s")));
     }
 
     #[test]

@@ -45,6 +45,10 @@ fn head(shown: &Shown, now: Timestamp) -> Section {
     let mut line = |word: &str, value: String| lines.push((word.to_owned(), value));
     if let Some(unit) = unit {
         line("State", state(unit, now));
+        if let Some(next) = unit.next {
+            let time = next.strftime("%Y-%m-%d %H:%M:%S UTC");
+            line("Next", format!("in {}, at {time}", age(next.as_second() - now.as_second())));
+        }
         if let Some(said) = &unit.status_text {
             line("Status", said.clone());
         }

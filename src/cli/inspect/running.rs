@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::check::Container;
 use crate::net::Addresses;
 use crate::running::Running;
 use crate::spec::LinkTarget;
@@ -55,14 +54,4 @@ pub(super) fn network(running: &Running) -> Option<Network> {
         links: links.collect(),
         ports: running.container.publish.iter().map(ToString::to_string).collect(),
     })
-}
-
-/// The parts in which two containers differ, by the names that they have in plans.
-pub(super) fn differences(a: &Container, b: &Container) -> Vec<String> {
-    let fields = |container| match serde_json::to_value(container) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let (a, b) = (fields(a), fields(b));
-    a.iter().filter(|(key, value)| b.get(*key) != Some(value)).map(|(key, _)| key.replace('_', "-")).collect()
 }

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::Row;
+use crate::plan::health::{HEALTHY, UNHEALTHY};
 
-const HEAD: [&str; 8] = ["NAME", "STATE", "SINCE", "PID", "IMAGE", "MEMORY", "ADDRESS", "PORTS"];
+const HEAD: [&str; 9] = ["NAME", "STATE", "HEALTH", "SINCE", "PID", "IMAGE", "MEMORY", "ADDRESS", "PORTS"];
 /// The column that gives way on a narrow terminal, and how far.
-const ELASTIC: usize = 4;
+const ELASTIC: usize = 5;
 const ELASTIC_MIN: usize = 8;
 
 /// The table, at most `width` wide where that can be had by shortening IMAGE.
@@ -35,10 +36,14 @@ pub(super) fn render(rows: &[Row], now: Timestamp, width: Option<usize>, colour:
         for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
             let cell = shortened(cell, width);
             let padded = match column {
-                3 | 5 => format!("{cell:>width$}"),
+                4 | 6 => format!("{cell:>width$}"),
                 _ => format!("{cell:<width$}"),
             };
-            let paint = if column == 1 && index > 0 && colour { paint(&rows[index - 1]) } else { None };
+            let paint = match (column, index.checked_sub(1).filter(|_| colour)) {
+                (1, Some(index)) => paint(&rows[index]),
+                (2, Some(index)) => paint_health(&rows[index]),
+                _ => None,
+            };
             let gap = if column == 0 { "" } else { "  " };
             let _ = match paint {
                 Some(code) => write!(out, "{gap}\x1b[{code}m{padded}\x1b[0m"),
@@ -63,14 +68,17 @@ fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
         image,
         rootfs,
         memory,
+        health,
         addresses,
         ports,
+        next: _,
         problem: _,
     } = row;
     let dash = || "-".to_owned();
     [
         name.clone(),
-        state(row),
+        state(row, now),
+        health.map_or_else(dash, str::to_owned),
         since.map_or_else(dash, |since| age(now.as_second() - since.as_second())),
         pid.map_or_else(dash, |pid| pid.to_string()),
         image.as_ref().or(rootfs.as_ref()).cloned().unwrap_or_else(dash),
@@ -90,14 +98,18 @@ fn short(port: &str) -> &str {
     port.strip_suffix("/tcp").unwrap_or(port)
 }
 
-/// `active (running)` as systemctl writes it; what failed in place of SubState, which then only repeats it.
-fn state(row: &Row) -> String {
+/// `active (running)` as systemctl writes it; what failed in place of SubState, which then only repeats it; and
+/// when a timer starts it next.
+fn state(row: &Row, now: Timestamp) -> String {
     let mut text = match (row.state.as_deref(), row.sub_state.as_deref(), row.result.as_deref()) {
         (Some("failed"), _, Some(result)) => format!("failed ({result})"),
         (Some(state), Some(sub), _) if state != sub && !sub.is_empty() => format!("{state} ({sub})"),
         (Some(state), _, _) => state.to_owned(),
         (None, _, _) => "-".to_owned(),
     };
+    if let Some(next) = row.next {
+        let _ = write!(text, ", next in {}", age(next.as_second() - now.as_second()));
+    }
     if let Some(problem) = row.problem {
         let _ = write!(text, " [{}]", problem.words());
     }
@@ -109,6 +121,14 @@ fn paint(row: &Row) -> Option<&'static str> {
         Some("failed") => Some("1;31"),
         _ if row.problem.is_some() => Some("33"),
         Some("active") => Some("32"),
+        _ => None,
+    }
+}
+
+fn paint_health(row: &Row) -> Option<&'static str> {
+    match row.health? {
+        HEALTHY => Some("32"),
+        UNHEALTHY => Some("1;31"),
         _ => None,
     }
 }
@@ -163,6 +183,7 @@ mod tests {
                 pid: Some(812),
                 image: Some("registry.example/team/nginx:1.26".to_owned()),
                 memory: Some(5 << 20),
+                health: Some(HEALTHY),
                 addresses: vec!["10.131.3.7".to_owned(), "fd00::307".to_owned()],
                 ports: vec!["80:80/tcp".to_owned(), "53:53/udp".to_owned()],
                 ..row("nginx", "active", "running")
@@ -179,9 +200,9 @@ mod tests {
     fn columns_line_up() {
         let now = Timestamp::from_second(1_000 + 7_300).expect("a time");
         let expected = "\
-NAME   STATE                          SINCE  PID  IMAGE                             MEMORY  ADDRESS     PORTS
-nginx  active (running)               2 h    812  registry.example/team/nginx:1.26    5.0M  10.131.3.7  80:80 53:53/udp
-db     failed (exit-code) [bad file]  -        -  -                                      -  -           -
+NAME   STATE                          HEALTH   SINCE  PID  IMAGE                             MEMORY  ADDRESS     PORTS
+nginx  active (running)               healthy  2 h    812  registry.example/team/nginx:1.26    5.0M  10.131.3.7  80:80 53:53/udp
+db     failed (exit-code) [bad file]  -        -        -  -                                      -  -           -
 ";
         assert_eq!(render(&sample(), now, None, false), expected);
     }
@@ -189,8 +210,8 @@ db     failed (exit-code) [bad file]  -        -  -                             
     #[test]
     fn a_narrow_terminal_shortens_the_image() {
         let now = Timestamp::from_second(1_000).expect("a time");
-        let text = render(&sample(), now, Some(98), false);
-        assert!(text.lines().all(|line| line.chars().count() <= 98), "{text}");
+        let text = render(&sample(), now, Some(107), false);
+        assert!(text.lines().all(|line| line.chars().count() <= 107), "{text}");
         assert!(text.contains('…'), "{text}");
     }
 

@@ -34,6 +34,7 @@ impl Import<'_, '_> {
                 working_dir: changes.working_directory.clone(),
                 stop_signal: changes.stop_signal.clone(),
                 labels: Default::default(),
+                healthcheck: None,
             },
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![passed.diff_id.to_string()] },
         };

@@ -1,0 +1,154 @@
+//! Speaking to systemd from inside, by a socket that was connected on the host: no path leads there from the container,
+//! and exec closes it.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use super::judge::{Watchdog, Words};
+use crate::exec::handover::line;
+
+/// How long a message may take: systemd may have more of them than it can take in, or be busy with a reload. Signals
+/// to the program wait meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// systemd's ear.
+#[derive(Debug)]
+pub struct Notify {
+    /// Nothing where nobody listens: started by hand.
+    socket: Option<UnixDatagram>,
+    /// What `systemctl status` shows after each line.
+    beside: String,
+    /// `WATCHDOG_USEC=`, until it was said.
+    watchdog: Option<Duration>,
+    /// What was said last.
+    status: String,
+    ready: bool,
+}
+
+impl Notify {
+    /// Connects to what systemd has told the executor (`NOTIFY_SOCKET`, sd_notify(3)): a path, or with an `@` an
+    /// abstract address.
+    ///
+    /// # Errors
+    /// What socket(2) and connect(2) say.
+    pub fn connect() -> io::Result<Self> {
+        let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+        let socket = match address {
+            None => None,
+            Some(address) => {
+                let address = match address.as_bytes().strip_prefix(b"@") {
+                    Some(name) => SocketAddr::from_abstract_name(name)?,
+                    None => SocketAddr::from_pathname(&address)?,
+                };
+                let socket = UnixDatagram::unbound()?;
+                socket.connect_addr(&address)?;
+                socket.set_write_timeout(Some(PATIENCE))?;
+                Some(socket)
+            }
+        };
+        Ok(Self { socket, beside: String::new(), watchdog: None, status: String::new(), ready: false })
+    }
+
+    /// What is to stand after every line, and how long systemd is to wait for a word, where that isn't what the unit
+    /// says.
+    #[must_use]
+    pub fn with(mut self, beside: Option<&str>, watchdog: Option<Duration>) -> Self {
+        self.beside = beside.map(|text| format!("; {text}")).unwrap_or_default();
+        self.watchdog = watchdog;
+        self
+    }
+
+    /// Says what systemd doesn't know yet. What doesn't arrive is said again with the next words.
+    pub fn say(&mut self, words: &Words) {
+        let Words { status, ready, watchdog, stopping } = words;
+        let status = line(&format!("{status}{}", self.beside));
+        let mut message = String::new();
+        if status != self.status {
+            message.push_str(&format!("STATUS={status}\n"));
+        }
+        if *ready && !self.ready {
+            message.push_str("READY=1\n");
+        }
+        if *stopping {
+            message.push_str("STOPPING=1\n");
+        }
+        match watchdog {
+            Some(Watchdog::Feed) => {
+                message.push_str("WATCHDOG=1\n");
+                if let Some(time) = self.watchdog {
+                    message.push_str(&format!("WATCHDOG_USEC={}\n", time.as_micros()));
+                }
+            }
+            Some(Watchdog::Trigger) => message.push_str("WATCHDOG=trigger\n"),
+            None => {}
+        }
+        if self.send(&message) {
+            self.status = status;
+            self.ready |= ready;
+            if *watchdog == Some(Watchdog::Feed) {
+                self.watchdog = None;
+            }
+        }
+    }
+
+    /// Says that all goes on.
+    pub fn feed(&self) {
+        self.send("WATCHDOG=1\n");
+    }
+
+    /// Takes back what was said: it holds no longer.
+    pub fn take_back(&self) {
+        self.send("STATUS=\n");
+    }
+
+    fn send(&self, message: &str) -> bool {
+        let Some(socket) = self.socket.as_ref().filter(|_| !message.is_empty()) else { return true };
+        socket.send(message.as_bytes()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_not_said_again() {
+        let (here, there) = UnixDatagram::pair().expect("a pair");
+        there.set_nonblocking(true).expect("set");
+        let hear = || {
+            let mut text = [0; 4096];
+            there.recv(&mut text).map(|size| String::from_utf8_lossy(&text[..size]).into_owned())
+        };
+        let mut notify = Notify {
+            socket: Some(here),
+            beside: String::new(),
+            watchdog: None,
+            status: String::new(),
+            ready: false,
+        }
+        .with(Some("more"), Some(Duration::from_secs(3)));
+        let mut words = Words {
+            status: "Health: healthy: a\nREADY=1".into(),
+            ready: true,
+            watchdog: Some(Watchdog::Feed),
+            stopping: false,
+        };
+        notify.say(&words);
+        let expected =
+            "STATUS=Health: healthy: a READY=1; more\nREADY=1\nWATCHDOG=1\nWATCHDOG_USEC=3000000\n";
+        assert_eq!(hear().expect("a message"), expected);
+        notify.say(&words);
+        assert_eq!(hear().expect("a message"), "WATCHDOG=1\n");
+        words.watchdog = None;
+        notify.say(&words);
+        assert!(hear().is_err());
+        words = Words { status: "x".into(), stopping: true, ..Words::default() };
+        notify.say(&words);
+        assert_eq!(hear().expect("a message"), "STATUS=x; more\nSTOPPING=1\n");
+        notify.take_back();
+        assert_eq!(hear().expect("a message"), "STATUS=\n");
+    }
+}
