@@ -7,11 +7,13 @@
 
 use std::future::{Future, poll_fn};
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use zbus::export::futures_core::Stream;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
+
+use crate::plan::transient::{Command, Property};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -20,6 +22,9 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const TIMER: &str = "org.freedesktop.systemd1.Timer";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// What systemd says to who asks for its signals twice.
+const SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
 
 /// What sd_booted(3) looks at.
 const BOOTED: &str = "/run/systemd/system";
@@ -68,8 +73,27 @@ pub struct UnitStatus {
     pub pid: Option<u32>,
     /// `MemoryCurrent`, bytes; nothing where the host doesn't count.
     pub memory: Option<u64>,
-    /// `StatusText`, the last that the unit said of itself, while something of it runs.
+    /// `StatusText`, the last that the unit said of itself, while something of it runs, or after it has failed.
     pub text: Option<String>,
+}
+
+/// A service at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// `ActiveState`.
+    pub active: String,
+    /// `SubState`.
+    pub sub: String,
+    /// `MainPID`; 0 for none.
+    pub pid: u32,
+    /// `NRestarts`: automatic ones since somebody started it.
+    pub restarts: u32,
+    /// `StatusText`.
+    pub text: String,
+    /// `Result` of the run that goes on, or of the last one.
+    pub result: String,
+    /// `ExecMainCode` and `ExecMainStatus`, as of waitid(2).
+    pub exit: (i32, i32),
 }
 
 /// More about one unit, for who looks at it alone.
@@ -128,7 +152,48 @@ const LIMITS: [&str; 8] = [
 /// job id, job type, job path.
 type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
+/// Work that systemd has begun, and that ends some time.
+pub struct Job {
+    stream: Pin<Box<MessageStream>>,
+    path: OwnedObjectPath,
+}
+
+impl Job {
+    /// Waits for its end: `done`, or why not (`JobRemoved` of org.freedesktop.systemd1(5)).
+    ///
+    /// # Errors
+    /// What systemd says can't be understood.
+    pub fn wait(mut self) -> Result<String, BusError> {
+        zbus::block_on(self.removed())
+    }
+
+    async fn removed(&mut self) -> Result<String, BusError> {
+        while let Some(message) = poll_fn(|context| self.stream.as_mut().poll_next(context)).await {
+            let message = message.map_err(failed("JobRemoved"))?;
+            let removed: (u32, OwnedObjectPath, String, String) =
+                message.body().deserialize().map_err(failed("JobRemoved"))?;
+            if removed.1 == self.path {
+                return Ok(removed.3);
+            }
+        }
+        Ok("a closed connection".to_owned())
+    }
+}
+
+/// How a unit's last run ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// `Result`: `success`, `exit-code`, `oom-kill` and so on.
+    pub result: String,
+    /// `ExecMainCode` and `ExecMainStatus`, as of waitid(2).
+    pub exit: (i32, i32),
+}
+
+/// A property of a new unit, as a message has it.
+type PropertyOnWire = (String, OwnedVariant);
+
 /// A connection to systemd.
+#[derive(Clone)]
 pub struct Systemd {
     connection: Connection,
 }
@@ -168,30 +233,181 @@ impl Systemd {
             if rows.first().is_some_and(|row| row.3 == "active") {
                 return Ok("done".to_owned());
             }
-            // Before the job is there: it may be over by the time that its name is known. Of this unit's only, since
-            // what isn't taken in meanwhile holds up the answers too.
+            self.job("StartUnit", unit).await
+        })
+    }
+
+    /// Restarts a unit, or starts it, and waits as [`Systemd::start`] does.
+    pub fn restart(&self, unit: &str) -> Result<String, BusError> {
+        zbus::block_on(self.job("RestartUnit", unit))
+    }
+
+    /// Stops a unit, and waits as [`Systemd::start`] does.
+    pub fn stop(&self, unit: &str) -> Result<String, BusError> {
+        zbus::block_on(self.job("StopUnit", unit))
+    }
+
+    async fn job(&self, method: &str, unit: &str) -> Result<String, BusError> {
+        let stream = self.jobs_of(unit).await?;
+        let reply = self.call(MANAGER_PATH, MANAGER, method, &(unit, "replace")).await?;
+        let path = reply.body().deserialize().map_err(failed(method))?;
+        Job { stream, path }.removed().await
+    }
+
+    /// What tells of the ends of a unit's jobs, to be asked for before the job: it may be over by the time that its
+    /// name is known. Of this unit's only, since what isn't taken in meanwhile holds up the answers too.
+    async fn jobs_of(&self, unit: &str) -> Result<Pin<Box<MessageStream>>, BusError> {
+        let rule = MatchRule::builder()
+            .msg_type(zbus::message::Type::Signal)
+            .sender(SYSTEMD)
+            .interface(MANAGER)
+            .member("JobRemoved")
+            .arg(2, unit)
+            .build()
+            .map_err(failed("JobRemoved"))?
+            .to_owned();
+        let stream = MessageStream::for_match_rule(rule, &self.connection, None);
+        let stream = Box::pin(stream.await.map_err(failed("JobRemoved"))?);
+        self.subscribe().await?;
+        Ok(stream)
+    }
+
+    /// Has systemd send signals at all.
+    async fn subscribe(&self) -> Result<(), BusError> {
+        match self.call(MANAGER_PATH, MANAGER, "Subscribe", &()).await {
+            Err(BusError::Call { source, .. }) if matches!(&*source, zbus::Error::MethodError(name, ..) if name.as_str() == SUBSCRIBED) => {
+                Ok(())
+            }
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Has systemd make a unit that has no file, and start it. systemd knows the unit when this returns; of its start
+    /// the job tells.
+    ///
+    /// # Errors
+    /// systemd refuses a property, or has a unit of this name already.
+    pub fn start_transient(&self, unit: &str, properties: &[(String, Property)]) -> Result<Job, BusError> {
+        const CALL: &str = "StartTransientUnit";
+        let properties: Vec<PropertyOnWire> = properties
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), variant(value)?)))
+            .collect::<zbus::Result<_>>()
+            .map_err(failed(CALL))?;
+        zbus::block_on(async {
+            let stream = self.jobs_of(unit).await?;
+            let beside: Vec<(String, Vec<PropertyOnWire>)> = Vec::new();
+            let body = (unit, "fail", properties, beside);
+            let reply = self.call(MANAGER_PATH, MANAGER, CALL, &body).await?;
+            let path = reply.body().deserialize().map_err(failed(CALL))?;
+            Ok(Job { stream, path })
+        })
+    }
+
+    /// Makes a scope of some processes, which is there for as long as they are.
+    ///
+    /// # Errors
+    /// As [`Systemd::start_transient`].
+    pub fn start_scope(&self, unit: &str, description: &str, processes: &[u32]) -> Result<String, BusError> {
+        const CALL: &str = "StartTransientUnit";
+        let property = |name: &str, value: zbus::Variant<'_>| {
+            Ok::<_, BusError>((name.to_owned(), value.try_into_owned().map_err(failed(CALL))?))
+        };
+        let properties: Vec<PropertyOnWire> = vec![
+            property("Description", description.into())?,
+            property("PIDs", processes.to_vec().into())?,
+            property("CollectMode", "inactive-or-failed".into())?,
+        ];
+        zbus::block_on(async {
+            let stream = self.jobs_of(unit).await?;
+            let beside: Vec<(String, Vec<PropertyOnWire>)> = Vec::new();
+            let body = (unit, "fail", properties, beside);
+            let reply = self.call(MANAGER_PATH, MANAGER, CALL, &body).await?;
+            let path = reply.body().deserialize().map_err(failed(CALL))?;
+            Job { stream, path }.removed().await
+        })
+    }
+
+    /// Whether systemd has this unit, from a file or without, running or not. What is left of one that has failed and
+    /// whose file is gone since is taken away.
+    ///
+    /// # Errors
+    /// systemd doesn't answer.
+    pub fn is_taken(&self, unit: &str) -> Result<bool, BusError> {
+        zbus::block_on(async {
+            let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByNames", &(&[unit][..],)).await?;
+            let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByNames"))?;
+            let Some((_, _, load, active, ..)) = rows.first() else { return Ok(false) };
+            if (load.as_str(), active.as_str()) == ("not-found", "failed") {
+                self.call(MANAGER_PATH, MANAGER, "ResetFailedUnit", &unit).await?;
+                return Ok(false);
+            }
+            Ok(load != "not-found" || active != "inactive")
+        })
+    }
+
+    /// Asks for a unit's stop; doesn't wait.
+    ///
+    /// # Errors
+    /// systemd refuses.
+    pub fn ask_to_stop(&self, unit: &str) -> Result<(), BusError> {
+        zbus::block_on(self.call(MANAGER_PATH, MANAGER, "StopUnit", &(unit, "replace"))).map(drop)
+    }
+
+    /// Waits until nothing of a unit runs, and tells how that came. The unit must be one that systemd keeps until
+    /// then.
+    ///
+    /// # Errors
+    /// systemd doesn't know the unit.
+    pub fn ended(&self, unit: &str) -> Result<Ended, BusError> {
+        zbus::block_on(async {
+            let reply = self.call(MANAGER_PATH, MANAGER, "GetUnit", &unit).await?;
+            let path: OwnedObjectPath = reply.body().deserialize().map_err(failed("GetUnit"))?;
             let rule = MatchRule::builder()
                 .msg_type(zbus::message::Type::Signal)
                 .sender(SYSTEMD)
-                .interface(MANAGER)
-                .member("JobRemoved")
-                .arg(2, unit)
+                .interface(PROPERTIES)
+                .member("PropertiesChanged")
+                .path(path.as_str())
+                .arg(0, UNIT)
                 .build()
-                .map_err(failed("JobRemoved"))?;
+                .map_err(failed("PropertiesChanged"))?
+                .to_owned();
             let stream = MessageStream::for_match_rule(rule, &self.connection, None);
-            let mut stream = pin!(stream.await.map_err(failed("JobRemoved"))?);
-            self.call(MANAGER_PATH, MANAGER, "Subscribe", &()).await?;
-            let reply = self.call(MANAGER_PATH, MANAGER, "StartUnit", &(unit, "replace")).await?;
-            let job: OwnedObjectPath = reply.body().deserialize().map_err(failed("StartUnit"))?;
-            while let Some(message) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
-                let message = message.map_err(failed("JobRemoved"))?;
-                let removed: (u32, OwnedObjectPath, String, String) =
-                    message.body().deserialize().map_err(failed("JobRemoved"))?;
-                if removed.1 == job {
-                    return Ok(removed.3);
+            let mut stream = pin!(stream.await.map_err(failed("PropertiesChanged"))?);
+            self.subscribe().await?;
+            loop {
+                let state: String = self.property(&path, UNIT, "ActiveState").await?;
+                if matches!(state.as_str(), "inactive" | "failed") {
+                    break;
+                }
+                if poll_fn(|context| stream.as_mut().poll_next(context)).await.is_none() {
+                    break;
                 }
             }
-            Ok("a closed connection".to_owned())
+            let code = self.property(&path, SERVICE, "ExecMainCode").await?;
+            let status = self.property(&path, SERVICE, "ExecMainStatus").await?;
+            Ok(Ended { result: self.property(&path, SERVICE, "Result").await?, exit: (code, status) })
+        })
+    }
+
+    /// How a unit is at this moment, for who looks again and again.
+    pub fn pulse(&self, unit: &str) -> Result<Pulse, BusError> {
+        zbus::block_on(async {
+            let reply = self.call(MANAGER_PATH, MANAGER, "LoadUnit", &(unit,)).await?;
+            let path: OwnedObjectPath = reply.body().deserialize().map_err(failed("LoadUnit"))?;
+            Ok(Pulse {
+                active: self.property(&path, UNIT, "ActiveState").await?,
+                sub: self.property(&path, UNIT, "SubState").await?,
+                pid: self.property(&path, SERVICE, "MainPID").await?,
+                restarts: self.property(&path, SERVICE, "NRestarts").await?,
+                text: self.property(&path, SERVICE, "StatusText").await?,
+                result: self.property(&path, SERVICE, "Result").await?,
+                exit: (
+                    self.property(&path, SERVICE, "ExecMainCode").await?,
+                    self.property(&path, SERVICE, "ExecMainStatus").await?,
+                ),
+            })
         })
     }
 
@@ -212,6 +428,16 @@ impl Systemd {
             }
             units.sort_by(|a, b| a.unit.cmp(&b.unit));
             Ok(units)
+        })
+    }
+
+    /// `ActiveState` of every loaded unit whose name matches one of the patterns.
+    pub fn states(&self, patterns: &[&str]) -> Result<std::collections::BTreeMap<String, String>, BusError> {
+        zbus::block_on(async {
+            let states: &[&str] = &[];
+            let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
+            let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByPatterns"))?;
+            Ok(rows.into_iter().map(|row| (row.0, row.3)).collect())
         })
     }
 
@@ -319,6 +545,8 @@ impl Systemd {
                 .await
                 .ok()
                 .filter(|bytes: &u64| *bytes != u64::MAX);
+        }
+        if active != "inactive" {
             let text: Result<String, _> = self.property(path, SERVICE, "StatusText").await;
             status.text = text.ok().filter(|text| !text.is_empty());
         }
@@ -352,6 +580,31 @@ impl Systemd {
     }
 }
 
+/// A property as D-Bus has it.
+fn variant(property: &Property) -> zbus::Result<OwnedVariant> {
+    let value: zbus::Variant<'_> = match property {
+        Property::Flag(flag) => (*flag).into(),
+        Property::Text(text) => text.as_str().into(),
+        Property::Texts(texts) => texts.clone().into(),
+        Property::Signed(number) => (*number).into(),
+        Property::Small(number) => (*number).into(),
+        Property::Large(number) => (*number).into(),
+        Property::Bytes(bytes) => bytes.clone().into(),
+        Property::Fields(fields) => {
+            fields.iter().map(|field| field.clone().into_bytes()).collect::<Vec<_>>().into()
+        }
+        Property::Commands(commands) => {
+            let command = |command: &Command| {
+                let Command { path, arguments, ignore_failure } = command;
+                (path.clone(), arguments.clone(), *ignore_failure)
+            };
+            commands.iter().map(command).collect::<Vec<_>>().into()
+        }
+        Property::Statuses(statuses, signals) => (statuses.clone(), signals.clone()).into(),
+    };
+    value.try_into_owned()
+}
+
 fn failed(call: &str) -> impl Fn(zbus::Error) -> BusError + use<'_> {
     move |source| BusError::Call { call: call.to_owned(), source: Box::new(source) }
 }
@@ -378,6 +631,27 @@ async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn properties_have_the_types_that_systemd_takes() {
+        let command = Command { path: "/x".into(), arguments: vec!["/x".into()], ignore_failure: true };
+        for (property, signature) in [
+            (Property::Flag(true), "b"),
+            (Property::Text("a".into()), "s"),
+            (Property::Texts(vec!["a".into()]), "as"),
+            (Property::Texts(vec![]), "as"),
+            (Property::Signed(-1), "i"),
+            (Property::Small(1), "u"),
+            (Property::Large(1), "t"),
+            (Property::Bytes(vec![1]), "ay"),
+            (Property::Fields(vec!["A=b".into()]), "aay"),
+            (Property::Commands(vec![command]), "a(sasb)"),
+            (Property::Statuses(vec![1], vec![]), "(aiai)"),
+        ] {
+            let variant = variant(&property).expect("made");
+            assert_eq!(variant.value_signature().to_string(), signature);
+        }
+    }
 
     #[test]
     fn side_by_side_and_in_order() {

@@ -75,6 +75,11 @@ impl Paths {
         self.runtime().join("running")
     }
 
+    /// What `wharf run` has started: `NAME/` (see `transient`).
+    pub fn transient(&self) -> PathBuf {
+        self.runtime().join("transient")
+    }
+
     /// The files by which a running container learns names (see `names`).
     pub fn names(&self, container: &str) -> PathBuf {
         self.runtime().join("names").join(container)
@@ -167,11 +172,6 @@ impl HostFacts {
     pub fn has_defer_reactivation(self) -> bool {
         self.systemd.is_some_and(|version| version >= 257)
     }
-
-    /// Whether `RestartSteps=` and `RestartMaxDelaySec=` are there (systemd 254).
-    pub fn has_restart_steps(self) -> bool {
-        self.systemd.is_some_and(|version| version >= 254)
-    }
 }
 
 fn shared_library_version(name: &str) -> Option<u32> {
@@ -207,7 +207,7 @@ mod tests {
         ] {
             assert_eq!(shared_library_version(name), version);
         }
-        assert!(!HostFacts { systemd: None }.has_restart_steps());
-        assert!(HostFacts { systemd: Some(254) }.has_restart_steps());
+        assert!(!HostFacts { systemd: None }.has_changing_notify_access());
+        assert!(HostFacts { systemd: Some(254) }.has_changing_notify_access());
     }
 }

@@ -46,20 +46,21 @@
 //! ```text
 //!  bin/wharf ──► cli ──► bus (systemd over D-Bus) · image (import, save, list, fsck, prune, commit)
 //!                 │                                    ▲  ▲
-//!                 ├───────────► registry ──────────────┘  │  pull, push, login; the only HTTP and TLS
+//!                 ├───────────► registry ──────────────┘  │  pull, push, login, update; the only HTTP and TLS
 //!                 ├───────────► trust ────────────────────┘  what may enter the store, and run
 //!                 │
 //!                 ├───────────► generate, root        as below, to show what they would do
 //!                 ├───────────► settings ──► generate, plan, check     what wharf.toml says now
 //!                 ├───────────► graph                 checked containers as text, DOT and SVG
-//!                 ├───────────► sys                    `wharf exec` becomes the executor
+//!                 ├───────────► exec, transient       `wharf run` waits for the executor; `wharf exec` becomes it
 //!                 │
 //!  bin/wharf-generator ──► generate ──► plan ──► check ──► spec ──► report
-//!                                        └──► unit
+//!                            │           └──► unit
+//!                            └──► held ──► image (what a reference names)
 //!  bin/wharf-executor ──► exec ──► plan::{process, steps}
 //!                           ├──► root ──► image
 //!                           ├──► sys · lease · volume ──► tree
-//!                           └──► net · names · running
+//!                           └──► net · names · running · held ──► watched
 //! ```
 //!
 //! [`spec`], [`report`], [`check`], [`plan`], [`mod@unit`] and [`graph`] are pure: no I/O, no clock, no
@@ -67,7 +68,7 @@
 //! [`sys`] know nothing above them; `plan` and `sys` never meet, so that what happens is decided in one and
 //! done by the other. `unit` alone escapes for systemd, `sys` alone is unsafe, [`bus`] alone speaks D-Bus,
 //! [`net`] alone netlink and nftables, [`registry`] alone HTTP, and only [`cli`] and the binaries print.
-//! [`host`] says where things live.
+//! [`host`] says where things live, and [`journal`] takes Wharf's own words.
 //!
 //! | binary | is | links |
 //! |---|---|---|
@@ -87,10 +88,14 @@
 //! /run/wharf/last-good/NAME.json            the plan of the last start that worked since boot
 //! /run/wharf/findings.json                  what the last reload found
 //! /run/wharf/running/NAME.json              what was started, while it runs (see `running`)
+//! /run/wharf/restarts/NAME.json             its last start, for the delay before the next
+//! /run/wharf/transient/NAME/                what `wharf run` has started, while it runs (see `transient`)
+//! /run/wharf/apply.lock                     held by a `wharf apply` under way (see `held`)
 //! /run/wharf/names/NAME/                    a running container's hosts, hostname, resolv.conf (see `names`)
 //! /run/wharf/changed                        a socket of systemd's, which hears of reloads and new name servers
 //! /run/wharf/stage                          empty; each executor mounts over it where nobody else sees it
 //! /etc/wharf/auth.json                      logins at registries (see `registry`)
+//! /var/lib/wharf/held/NAME.json             what a container falls back to, should a change of it fail (see `held`)
 //! /var/lib/wharf                            kept: blobs, layers, refs, signatures and downloads that broke off
 //!                                           (see `image`), volumes, leases
 //! ```
@@ -182,12 +187,15 @@
 //! - **Timers and sockets of a refused container are made as far as they can be read**, and a timer without a time
 //!   that can be read waits for the end of the calendar. A timer whose unit goes at a reload never elapses
 //!   again, and a socket closes, also when the file has been put right (`timer_coldplug` and `socket_coldplug`
-//!   of systemd's src/core). What they start meanwhile fails, and says why.
+//!   of systemd's src/core). What they start meanwhile fails, and says why. What a socket starts, its proxy as well,
+//!   is then restarted every half minute: a failed one would be started anew by the client that still waits, at once
+//!   and until either is given up; and a reload finds that time over when the file has been put right.
 //! - **Names of sockets are given by the executor.** systemd has one name for all sockets of a unit
 //!   (`FileDescriptorName=`), and hands them over in the order of the file.
-//! - **A container requires its sockets**: started by hand it would find none. A proxy requires its container,
-//!   which with `idle-stop` is stopped when nobody needs it and wants its proxy, so that who starts it by hand
-//!   has it for as long as a client would; a container that links to it needs it too.
+//! - **A container requires its sockets**: started by hand it would find none. A proxy is bound to its container
+//!   (`BindsTo=`), so that no client is taken for one that has ended. With `idle-stop` the container is stopped when
+//!   nobody needs it and wants its proxy, so that who starts it by hand has it for as long as a client would; a
+//!   container that links to it needs it too.
 //! - **The proxy is started by the executor**, which alone knows the container's address, waits until somebody
 //!   listens there, and has a closed connection wait for the proxy: that counts idle time from the end of one.
 //! - **Without a terminal, what `wharf exec` runs has the caller's own standard streams**, and nothing is
@@ -208,9 +216,51 @@
 //! - **The built-in checks of health run in a process of their own, too**, and know no names but `localhost`: they may
 //!   wait, and read what they will, and the init goes on; and a name would be looked up by the C library, with modules
 //!   of the image's.
+//! - **A change that is tried leaves a mark before, and not after**: `trying`, with what to fall back to. Whoever starts
+//!   the container without anybody looking after the trial, a boot or systemd's own `Restart=`, then starts what is
+//!   known to work. Who looks after it is known by a lock, which no kill can leave behind. See [`held`].
+//! - **The generator reads one folder below /var**, that of marks, where it is there: the last good plan has a unit of
+//!   its own. Where /var comes later, the executor sees the mark, and starts that plan in the other unit.
+//! - **What a container falls back to is kept as what was checked, with its image pinned**, and not as a unit's text:
+//!   its unit is made anew by the Wharf and for the systemd that are there then.
+//! - **A pin is moved by replacing its bytes where the parser found them**, and not by an editor of TOML: the rest of
+//!   the file can't change then.
+//! - **Whether a container changed is told by what its files mean**, and what is behind its tag, not by their text: a
+//!   comment restarts nothing.
+//! - **A reload below an init is the executor's**, and systemd's (`notify-reload`) only where the program is process 1:
+//!   an init would pass the signal on to a program that may end by it.
+//! - **`ready = "notify"` is refused without a user namespace**: of root on the host, systemd takes any process for the
+//!   unit's main one.
 //! - **A plan that is ready when it is healthy is kept as good by `ExecStartPost=`**, as the executor is gone then.
-//! - **No tracing.** The executor's few lines go to standard error with priorities as sd-daemon(3) has them,
-//!   which is all that the journal needs.
+//! - **Delays between restarts grow in the executor**, and not by systemd's `RestartSteps=` (254): that counts restarts
+//!   since somebody started the unit and never forgets (`service_restart_usec_next` in its src/core/service.c), so that
+//!   what fails once a month ends up with the longest delay for each. Here a container that was up for a while begins
+//!   anew, on every version. The wait is the beginning of the start, which says so by `STATUS=`; a stop ends it at once.
+//! - **The last words on a run are `ExecStopPost=`'s**, so the unit's own commands may speak for it beside the container's
+//!   process 1 (`NotifyAccess=exec`), which nothing in the container can be.
+//! - **A snapshot is restored as a copy, exchanged for the volume in one step.** The snapshot itself moved there would
+//!   be quicker, and after a power cut nobody could say whether to move it again. A volume isn't made a subvolume where
+//!   btrfs would allow it: a host's own snapshots would then go without its containers' data, which nobody asked for.
+//! - **Whether a volume is in use is read from the kernel's lists of mounts**, as no process of Wharf's lives as long as
+//!   a container to hold a lock; only a start holds one, until its mount is in such a list.
+//! - **`wharf run` writes a container file**, in memory, and what comes after is the way of every file: the same checks,
+//!   plan and unit. Only the last step is another one: the unit's settings become properties of a transient unit
+//!   ([`plan::transient`]), and what has no translation is refused. So `wharf run --toml` can't say anything else than what
+//!   is run.
+//! - **The streams of `wharf run` go from hand to hand**, by a socket that only root can reach, and not by way of
+//!   systemd, which would hold copies of them: a pipe's reader would not see the end. The executor's own words stay in
+//!   the journal, and are told to the caller as well.
+//! - **A transient container in the foreground is bound to a scope (`BindsTo=`) with one process in it that does nothing
+//!   and that the kernel kills with `wharf run`** (`PR_SET_PDEATHSIG`). `wharf run` itself can't be in it: it would be
+//!   taken out of the session, or the service, that it was started in.
+//! - **What a transient container has in /run is its `RuntimeDirectory=`**, so that systemd takes it away, whatever
+//!   ended the container, and keeps it over a restart; and by that variable the executor knows which plan is meant.
+//! - **machined is told by two messages written by hand**, from the executor, which links no D-Bus: once the container
+//!   runs, so that no start waits for it, and before a stop is over, since machined would go on to have a container that
+//!   is restarted, with another leader. It makes no scope: the leader's unit is the container's own.
+//! - **No tracing.** The executor's few lines go to the journal by its native protocol, with fields and an id for each
+//!   kind of failure ([`journal`]): that is some fifty lines, where a subscriber and its layers would be in every start.
+//!   Without a journal they go to standard error.
 //! - **rustix for nearly all calls**, as it is typed and skips libc; nix for the user database only, which is
 //!   libc's (NSS), and libc's own numbers.
 //! - **`wharf plan` makes its plan anew from the files**, and doesn't print the one of the last reload: it is
@@ -228,8 +278,10 @@ pub mod cli;
 pub mod exec;
 pub mod generate;
 pub mod graph;
+pub mod held;
 pub mod host;
 pub mod image;
+pub mod journal;
 pub mod lease;
 pub mod names;
 pub mod net;
@@ -241,7 +293,9 @@ pub mod running;
 pub mod settings;
 pub mod spec;
 pub mod sys;
+pub mod transient;
 pub mod tree;
 pub mod trust;
 pub mod unit;
 pub mod volume;
+pub mod watched;

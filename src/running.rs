@@ -11,6 +11,7 @@
 //! whoever flushes it. A record is written before its elements are there and removed after they are gone, by
 //! rename, so that it is whole or not there. Nothing is synced: all of it ends with the host's boot.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -35,6 +36,12 @@ pub struct Running {
     /// The digest of the image's manifest or, where it came without one, its config; nothing for a folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The digests of what `restart-on-change` lists, as they were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<PathBuf, String>,
+    /// Why its last good plan runs, and not what its files say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// The first of its ids on the host; nothing without a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<u32>,

@@ -4,11 +4,16 @@
 //! STATE/volumes/
 //!   .lock            flock: held while a volume is being made
 //!   .incoming-NAME/  a volume being made; whoever has the lock and finds one removes it
+//!   .locks/NAME      flock: shared while a start mounts the volume, exclusive while a snapshot is made or restored
+//!   .snapshots/      see `snapshot`
+//!   .restoring-NAME/ a snapshot about to be the volume, or what was the volume before; see there
 //!   NAME/            a volume, whole: owner, mode and first content are the image's
 //! ```
 //!
 //! **Commit order**: the copy under `.incoming-NAME`, `syncfs`, rename, `fsync` of `volumes`. A volume that
-//! is there is never touched again.
+//! is there is never touched again, but for a snapshot that is restored in its place.
+
+pub mod snapshot;
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -71,10 +76,7 @@ pub struct First<'a> {
 /// # Errors
 /// See [`VolumeError`]; then there is no volume of this name, nor a part of one.
 pub fn ensure(state: &Path, name: &str, first: Option<First<'_>>) -> Result<PathBuf, VolumeError> {
-    let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.len() <= 200
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if !good {
+    if !is_name(name) {
         return Err(VolumeError::Name(name.to_owned()));
     }
     let volumes = state.join("volumes");
@@ -86,11 +88,7 @@ pub fn ensure(state: &Path, name: &str, first: Option<First<'_>>) -> Result<Path
         return Ok(volume);
     }
     for path in [state, &volumes] {
-        match DirBuilder::new().mode(0o700).recursive(path == state).create(path) {
-            Ok(()) => sync(path.parent().unwrap_or(Path::new("/")))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("make the directory", path)(error)),
-        }
+        folder(path)?;
     }
     let lock_path = volumes.join(".lock");
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
@@ -101,6 +99,65 @@ pub fn ensure(state: &Path, name: &str, first: Option<First<'_>>) -> Result<Path
     }
     make(&volumes, name, first)?;
     Ok(volume)
+}
+
+/// A file name that leads nowhere else, and isn't one of this module's own.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.len() <= 200
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Makes sure of a folder of this module's, durably, with those above it.
+fn folder(path: &Path) -> Result<(), VolumeError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => sync(path.parent().unwrap_or(Path::new("/"))),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some() => {
+            folder(path.parent().unwrap_or(path))?;
+            folder(path)
+        }
+        Err(error) => Err(failed("make the directory", path)(error)),
+    }
+}
+
+/// Keeps a volume what it is, until it is dropped: see [`hold`].
+#[derive(Debug)]
+pub struct Hold {
+    _file: File,
+}
+
+/// Waits until no snapshot of a volume is being made or restored, and keeps it so. A start holds this from before it
+/// has the volume until that is mounted where anybody can see it: the other side looks for mounts.
+///
+/// Nothing where there can't be a lock, since nothing can be written: neither can a snapshot then, and the container is
+/// to start.
+///
+/// # Errors
+/// See [`VolumeError`].
+pub fn hold(state: &Path, name: &str) -> Result<Option<Hold>, VolumeError> {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match lock(state, name, FlockOperation::LockShared) {
+        Err(VolumeError::Io { source, .. })
+            if [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()) =>
+        {
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+fn lock(state: &Path, name: &str, operation: FlockOperation) -> Result<Hold, VolumeError> {
+    if !is_name(name) {
+        return Err(VolumeError::Name(name.to_owned()));
+    }
+    let locks = state.join("volumes/.locks");
+    folder(&locks)?;
+    let path = locks.join(name);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(failed("open", &path))?;
+    flock(&file, operation).map_err(failed("lock", &path))?;
+    Ok(Hold { _file: file })
 }
 
 fn make(volumes: &Path, name: &str, first: Option<First<'_>>) -> Result<(), VolumeError> {

@@ -28,7 +28,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Folders of files that people start from: which, the case, and the containers whose plan is compared.
 const EXAMPLES: [(&str, &str, &[&str]); 2] = [
-    ("examples", "examples", &["postgresql", "redis"]),
+    ("examples", "examples", &["nginx-sockets", "postgresql", "redis", "worker"]),
     ("examples/three-tiers", "three-tiers", &["nginx", "app", "db"]),
 ];
 
@@ -528,6 +528,8 @@ fn refused_starting() -> Result<(), Failed> {
         ("never", "image = \"x\"\ntimer.on-calendar = \"at three\"\n"),
         ("web", "image = \"x\"\nimge = 1\nsocket.listen = [\"80\"]\n"),
         ("deaf", "image = \"x\"\nsocket.listen = [\"x\"]\n"),
+        ("db", "image = \"x\"\nimge = 1\nstop.signal = \"INT\"\nhealth.tcp = \"x\"\n"),
+        ("says", "image = \"x\"\nimge = 1\nready = \"notify\"\n"),
     ] {
         fs::write(containers.join(format!("{name}.toml")), text)?;
     }
@@ -544,6 +546,10 @@ fn refused_starting() -> Result<(), Failed> {
         (holds("sockets.target.wants/web-container.socket", "-> ../web"), "also after a boot"),
         (!made.contains_key("deaf-container.socket"), "where nothing can be listened at nothing is"),
         (made.contains_key("multi-user.target.wants/deaf-container.service"), "and boot says why"),
+        (holds("db-container.service", "\nKillSignal=SIGINT\n"), "what runs is stopped as it was to be"),
+        (holds("db-container.service", "\nWatchdogSignal=SIGRTMIN+30\n"), "by its init, too"),
+        (holds("db-container.service", "\nSuccessExitStatus=129 130 141 143\n"), "which may end well"),
+        (holds("says-container.service", "\nWatchdogSignal=SIGKILL\n"), "and a program that hangs is killed"),
     ] {
         if !holds {
             return Err(format!("not so: {what}\n{made:#?}").into());

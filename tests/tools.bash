@@ -55,12 +55,13 @@ need_image_tools() {
 
 # A disk that forgets, and what it is formatted with.
 need_cut_tools() {
-    need nbdkit nbdkit nbdfuse libnbd-bin mkfs.ext4 e2fsprogs mkfs.xfs xfsprogs mkfs.btrfs btrfs-progs
+    need nbdkit nbdkit nbdfuse libnbd-bin mkfs.ext4 e2fsprogs mkfs.xfs xfsprogs mkfs.btrfs btrfs-progs strace strace
 }
 
-# Who reads manual pages.
+# Who reads manual pages and completions.
 need_manual_tools() {
-    need mandoc mandoc groff groff-base
+    need mandoc mandoc groff groff-base zsh zsh fish fish python3 python3
+    python3 -c 'import jsonschema' 2>/dev/null || install_packages python3-jsonschema
 }
 
 # Namespaces with a network of their own.

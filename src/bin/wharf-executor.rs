@@ -4,8 +4,10 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use wharf::exec::{self, Failure, NotEntered, Request, Status};
+use wharf::exec::{self, End, Failure, NotEntered, Request, Status};
 use wharf::host::Paths;
+use wharf::journal::{self, About, Kind};
+use wharf::running;
 use wharf::spec::ContainerName;
 
 const USAGE: &str = "\
@@ -53,31 +55,39 @@ fn main() -> ExitCode {
     let name: ContainerName = match name.parse() {
         Ok(name) => name,
         Err(error) => {
-            say(3, &format!("{name}: {error}"));
+            complain(3, &format!("{name}: {error}"));
             return ExitCode::from(2);
         }
     };
     let variable = |name: &str| env::var(name).ok();
+    // Before it is forgotten.
+    let record = (verb != "start").then(|| running::find(&paths, &name).ok().flatten()).flatten();
+    let mut about = record.as_ref().map_or_else(|| About::container(&name), About::running);
     match verb.as_str() {
-        "start" => end(&name, exec::start(&paths, &name)),
-        "started" => end(&name, exec::started(&paths, &name)),
+        "start" => {
+            let result = exec::start(&paths, &name, &mut about);
+            end(&about, result)
+        }
+        "started" => end(&about, exec::started(&paths, &name)),
         "stop" => match exec::stop(&paths, &name, variable("MAINPID").as_deref()) {
             Ok(explanation) => {
-                explanation.iter().for_each(|text| say(4, text));
+                explanation.iter().for_each(|text| say(&about, 4, Some(Kind::Killed), text));
                 ExitCode::SUCCESS
             }
-            Err(failure) => end(&name, Err(failure)),
+            Err(failure) => end(&about, Err(failure)),
         },
         "stopped" => {
-            let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
-            if let Some(text) = exec::last_words(&paths, &name, result.as_deref(), status.as_deref()) {
-                say(4, &text);
+            let [result, status] =
+                ["SERVICE_RESULT", "EXIT_STATUS"].map(|name| variable(name).unwrap_or_default());
+            let how = End { result: &result, status: &status };
+            if let Some((kind, text)) = exec::last_words(&paths, &name, how) {
+                say(&about, 4, Some(kind), &text);
             }
-            end(&name, exec::stopped(&paths, &name))
+            end(&about, exec::stopped(&paths, &name))
         }
-        "reload" => end(&name, exec::reload(&paths, &name, variable("MAINPID").as_deref())),
-        "proxy" => end(&name, Err(exec::proxy(&paths, &name))),
-        "refuse" => end(&name, Err(exec::refuse(&paths, &name))),
+        "reload" => end(&about, exec::reload(&paths, &name, variable("MAINPID").as_deref())),
+        "proxy" => end(&about, Err(exec::proxy(&paths, &name))),
+        "refuse" => end(&about, Err(exec::refuse(&paths, &name))),
         _ => usage(),
     }
 }
@@ -85,11 +95,11 @@ fn main() -> ExitCode {
 fn network(paths: &Paths) -> ExitCode {
     match exec::refresh(paths, &wharf::sys::process::sockets()) {
         Ok(repaired) => {
-            repaired.iter().for_each(|text| say(4, text));
+            repaired.iter().for_each(|text| say(&About::default(), 4, None, text));
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            say(3, &failure.to_string());
+            say(&About::default(), 3, Some(failure.kind()), &failure.to_string());
             ExitCode::from(failure.status.code())
         }
     }
@@ -97,7 +107,7 @@ fn network(paths: &Paths) -> ExitCode {
 
 fn enter(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let not_entered = |code: u8, problem: &str| {
-        say(3, &format!("error: {problem}"));
+        complain(3, &format!("error: {problem}"));
         ExitCode::from(code)
     };
     let request = match Request::parse(arguments) {
@@ -114,23 +124,31 @@ fn enter(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn end(name: &ContainerName, result: Result<(), Failure>) -> ExitCode {
+fn end(about: &About, result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
-    say(3, &format!("{name}: {failure}"));
+    let name = about.container.as_deref().unwrap_or_default();
+    say(about, 3, Some(failure.kind()), &format!("{name}: {failure}"));
     if let Some(step) = &failure.step {
-        say(5, &format!("{name}: that was the step: {step}"));
+        say(about, 5, None, &format!("{name}: that was the step: {step}"));
     }
     ExitCode::from(failure.status.code())
 }
 
 fn usage() -> ExitCode {
-    say(3, USAGE);
+    complain(3, USAGE);
     ExitCode::from(2)
 }
 
-/// To the journal, each line with its priority as systemd reads it (sd-daemon(3)).
+/// To the journal, with what is known about it.
+fn say(about: &About, priority: u8, kind: Option<Kind>, text: &str) {
+    if !journal::send(about, priority, kind, text) {
+        complain(priority, text);
+    }
+}
+
+/// To standard error, each line with its priority as systemd reads it (sd-daemon(3)) where it is the journal's.
 #[expect(clippy::print_stderr, reason = "standard error is the unit's journal")]
-fn say(priority: u8, text: &str) {
+fn complain(priority: u8, text: &str) {
     let prefix =
         if env::var_os("JOURNAL_STREAM").is_some() { format!("<{priority}>") } else { String::new() };
     for line in text.lines() {

@@ -1,10 +1,13 @@
 //! When it starts and how it ends.
 
-use super::{Kind, Restart, Rules, Starting, Stop, plain};
+use std::path::{Path, PathBuf};
+
+use super::paths;
+use super::{Kind, Restart, RootSource, Rules, Starting, Stop, Update, plain};
 use crate::report::{Finding, Source};
 use crate::spec::{ContainerName, Signal, duration};
 
-/// `restart`. What is to end isn't started again, and what clients start may end when it has nothing to do.
+/// `restart`. What is to end isn't started again, be it a job or what has a timer or a limit to its time, and what clients start may end when it has nothing to do.
 pub fn restart(rules: &Rules<'_>, starting: &Starting) -> Restart {
     let by_clients =
         starting.socket.as_ref().is_some_and(|socket| socket.on_demand && socket.proxy.is_none());
@@ -13,9 +16,56 @@ pub fn restart(rules: &Rules<'_>, starting: &Starting) -> Restart {
         Some(("on-failure", _)) => Restart::OnFailure,
         Some(("always", _)) => Restart::Always,
         _ if starting.kind == Kind::Job => Restart::No,
+        // It ends when its time is over, and is started at the next.
+        _ if starting.timer.is_some() || rules.get("runtime").is_some() => Restart::No,
         _ if by_clients => Restart::OnFailure,
         _ => Restart::Always,
     }
+}
+
+/// `restart-on-change`.
+pub fn restart_on_change(rules: &mut Rules<'_>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for (text, place) in rules.texts("restart-on-change").unwrap_or_default() {
+        match paths::host(text) {
+            Ok(path) if path == Path::new("/") => rules.error(
+                place,
+                "`restart-on-change` can't be everything that there is",
+                "list the files that the program reads at its start",
+            ),
+            Ok(path) if files.contains(&path) => {}
+            Ok(path) => files.push(path),
+            Err(error) => {
+                rules.error(
+                    place,
+                    format!("\"{text}\" of `restart-on-change` {}", error.message),
+                    error.hint,
+                );
+            }
+        }
+    }
+    files
+}
+
+/// `update`.
+pub fn update(rules: &mut Rules<'_>, source: Option<&RootSource>) -> Update {
+    let update = match rules.text("update") {
+        Some(("local", _)) => Update::Local,
+        Some(("registry", _)) => Update::Registry,
+        _ => Update::Off,
+    };
+    let Some(entry) = rules.get("update").filter(|_| update != Update::Off) else { return update };
+    match source {
+        Some(RootSource::Folder(_)) => {
+            rules.error(&entry.key, "`update` has no image to look for", "leave it out beside `rootfs`");
+        }
+        Some(RootSource::Image(reference)) if reference.digest().is_some() => rules.findings.push(
+            Finding::warning(entry.key.clone(), "an image that is pinned to a digest is never updated")
+                .hint("leave out the digest; or move it by hand: wharf update --pin"),
+        ),
+        _ => {}
+    }
+    update
 }
 
 /// `autostart`: for a template never, and for an instance only where its own files say so, since the

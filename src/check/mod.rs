@@ -1,6 +1,7 @@
 //! From a document to a checked model: gathers every finding; one rule, one function.
 
 mod across;
+mod ending;
 mod health;
 mod host;
 mod image;
@@ -20,12 +21,13 @@ mod template;
 mod timer;
 
 pub use across::{All, Found, across};
+pub use ending::Ending;
 pub use host::{CheckedSettings, settings};
 pub use image::{CheckedImage, DeclaredImage, ForAll, From, Pull, Supplies, image, images};
 pub use model::{
     Bind, Container, EnvironmentFile, Health, HealthCheck, Limits, Mount, MountKind, Network, NotifyAccess,
-    OnFailure, Ready, Reload, Restart, RootMode, RootSource, Stop, Supply, SystemdSections, Tmpfs, UserName,
-    Volume,
+    OnFailure, Ready, Reload, Restart, RootMode, RootSource, Stop, Supply, SystemdSections, Tmpfs, Update,
+    UserName, Volume,
 };
 pub use process::UserNameError;
 pub use socket::{Proxy, Socket};
@@ -50,6 +52,8 @@ pub struct Checked {
     pub connections: Connections,
     /// What starts it, as far as the files say so readably; also where there are errors.
     pub starting: Starting,
+    /// How it is to end where it runs, as far as the files say so readably; also where there are errors.
+    pub ending: Ending,
 }
 
 /// What starts a container, beside an administrator and the boot.
@@ -94,6 +98,7 @@ pub fn check(name: &ContainerName, document: &Document, syntax: Vec<Finding>) ->
         timer: timer::timer(&mut rules),
         socket: socket::socket(&mut rules, connections.network),
     };
+    let ending = ending::ending(&rules, starting.kind);
     timer::together(&mut rules, &starting);
     socket::published(&mut rules, &connections.publish);
     let mut container = container(&mut rules, autostart, broken, hostname, &connections, &starting);
@@ -107,7 +112,7 @@ pub fn check(name: &ContainerName, document: &Document, syntax: Vec<Finding>) ->
     network::low_ports(&mut rules);
     let findings = reading.findings(rules.findings);
     let container = container.filter(|_| !report::has_errors(&findings));
-    Checked { container, findings, autostart, connections, starting }
+    Checked { container, findings, autostart, connections, starting, ending }
 }
 
 /// A line of a file.
@@ -173,11 +178,14 @@ fn container(
     let stop = life::stop(rules);
     let runtime = timer::runtime(rules);
     let restart = life::restart(rules, starting);
+    let restart_on_change = life::restart_on_change(rules);
+    let update = life::update(rules, source.as_ref());
     let health = health::health(rules, restart);
     let ready = ready::ready(rules);
     let notify_access = ready::notify_access(rules, ready, init);
     let reload = ready::reload(rules, ready);
     ready::of_a_job(rules, starting.kind);
+    systemd::of_a_job(rules, starting.kind);
     let systemd = systemd::sections(rules);
     Some(Container {
         name,
@@ -203,6 +211,8 @@ fn container(
         restart,
         ready,
         notify_access,
+        restart_on_change,
+        update,
         reload,
         health,
         kind: starting.kind,

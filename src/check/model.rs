@@ -44,7 +44,7 @@ pub struct Container {
     pub group: Option<UserName>,
     /// `hostname`; always filled, by the container's name where the file says nothing.
     pub hostname: String,
-    /// `init`: a small init stays as process 1 and reaps.
+    /// `init`: a small init stays as process 1 and reaps; see [`Container::has_init`].
     pub init: bool,
     /// `user-namespace`: ids inside are a leased range outside.
     pub user_namespace: bool,
@@ -68,6 +68,12 @@ pub struct Container {
     /// `notify-access`: who inside may speak to systemd, with [`Ready::Notify`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub notify_access: NotifyAccess,
+    /// `restart-on-change`: files and folders of the host that are part of what it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_on_change: Vec<PathBuf>,
+    /// `update`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub update: Update,
     /// `[reload]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reload>,
@@ -93,6 +99,13 @@ pub struct Container {
     pub supply: Option<Supply>,
     /// `[systemd.*]`.
     pub systemd: SystemdSections,
+}
+
+impl Container {
+    /// Whether an init is process 1 and the program its child: asked for, or there to check.
+    pub fn has_init(&self) -> bool {
+        self.init || self.health.is_some()
+    }
 }
 
 /// What holds where nothing is written needn't stand in a plan.
@@ -276,6 +289,19 @@ pub enum NotifyAccess {
     Main,
     /// Every process of the container.
     All,
+}
+
+/// `update`: what `wharf update` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Update {
+    /// Nothing.
+    #[default]
+    Off,
+    /// It looks what the tag names in the store.
+    Local,
+    /// It looks at the registry first.
+    Registry,
 }
 
 /// `[reload]`: how the program reads its configuration anew.

@@ -15,6 +15,15 @@ pub fn ready(rules: &mut Rules<'_>) -> Ready {
                     "write ready = \"healthy\", or take [health] out",
                 );
             }
+            if rules.flag("user-namespace") == Some(false) {
+                // systemd takes any process of the host for the main one (`MAINPID=`) where the host's root says so
+                // (`service_notify_message` in its src/core/service.c), and kills it at the next stop.
+                rules.error(
+                    place,
+                    "`ready` = \"notify\" lets the host's root speak to systemd from inside, and have it kill any process",
+                    "take `user-namespace` = false out, or write ready = \"healthy\" and a [health]",
+                );
+            }
             Ready::Notify
         }
         Some(("healthy", place)) => {

@@ -1,6 +1,6 @@
 //! `[systemd.*]`: settings that pass through, and those that can't.
 
-use super::{Rules, SystemdSections};
+use super::{Kind, Rules, SystemdSections};
 use crate::report::Place;
 use crate::spec::{Data, Value};
 
@@ -98,6 +98,29 @@ pub fn sections(rules: &mut Rules<'_>) -> SystemdSections {
     SystemdSections {
         unit: section(rules, "Unit", REFUSED_UNIT, "a container"),
         service: section(rules, "Service", REFUSED, "a container"),
+    }
+}
+
+/// What a job's unit can't have: systemd takes no unit of a oneshot that it would always restart, and one setting
+/// would silently stand for the other.
+pub fn of_a_job(rules: &mut Rules<'_>, kind: Kind) {
+    if kind != Kind::Job {
+        return;
+    }
+    let runtime = rules.get("runtime").is_some();
+    for (name, refused, instead) in [
+        ("Restart", true, "write `restart`: \"on-failure\", or nothing"),
+        (
+            "RuntimeMaxSec",
+            true,
+            "write `runtime`: a job runs while it starts, and systemd times only what has started",
+        ),
+        ("TimeoutStartSec", runtime, "leave it out: a job runs while it starts, and `runtime` is that time"),
+    ] {
+        if let Some(entry) = rules.get(&format!("systemd.Service.{name}")).filter(|_| refused) {
+            let with = if name == "TimeoutStartSec" { " with a `runtime`" } else { "" };
+            rules.error(&entry.key, format!("{name}= can't be set for a job{with}"), instead);
+        }
     }
 }
 

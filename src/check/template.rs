@@ -126,6 +126,8 @@ impl Container {
             restart,
             ready,
             notify_access,
+            restart_on_change,
+            update,
             reload,
             health,
             kind,
@@ -184,6 +186,8 @@ impl Container {
             restart: *restart,
             ready: *ready,
             notify_access: *notify_access,
+            restart_on_change: restart_on_change.iter().map(|path| fill_path(path, instance)).collect(),
+            update: *update,
             reload: reload.as_ref().map(|reload| match reload {
                 Reload::Command(command) => Reload::Command(texts(command)),
                 Reload::Signal { signal, wait } => Reload::Signal { signal: *signal, wait: *wait },

@@ -19,21 +19,26 @@ use crate::image::Store;
 use crate::plan::{self, Files};
 use crate::running::{self, Running};
 use crate::spec::ContainerName;
+use crate::transient;
+use crate::watched;
 
 const AFTER_HELP: &str = "\
 What a container was started with is compared with its files, drop-ins and the
-files of images as they are now, reloaded or not, and the image that runs with
-the one that its reference names in the store.
+files of images as they are now, reloaded or not, the image that runs with the
+one that its reference names in the store, and what `restart-on-change` lists
+with what it was then. `wharf apply` restarts what is listed, with care.
 
 Examples:
   wharf changed
   wharf changed nginx app
-  wharf changed --json | jq -r '.[].unit' | xargs -r systemctl restart
+  wharf changed --json | jq -r '.[].name'
 
 JSON: an array of objects, one for each container that is not what it was, with the keys
   name, unit  text
   file        the container's file now, or null where none declares it any more
   keys        an array of texts: the keys that are said otherwise now
+  files       an array of texts: what `restart-on-change` lists, and is not what it was
+  held        why the last good plan runs, and not what the files say; or null
   image       where it moved: reference, running and now (digests; now is null where the store
               hasn't got it any more), or null
   errors      whether its files have mistakes, so that nothing else can be told
@@ -53,25 +58,38 @@ pub struct ChangedArgs {
 
 /// A container that is not what it was. The keys are documented in `--help` and stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Row {
+pub(super) struct Row {
     name: ContainerName,
     unit: String,
     file: Option<PathBuf>,
-    keys: Vec<String>,
-    image: Option<Moved>,
+    pub(super) keys: Vec<String>,
+    pub(super) files: Vec<PathBuf>,
+    held: Option<String>,
+    pub(super) image: Option<Moved>,
     errors: bool,
 }
 
 /// A reference that names another image than the one that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Moved {
+pub(super) struct Moved {
     reference: String,
     running: String,
     now: Option<String>,
 }
 
+impl Moved {
+    /// A sentence.
+    pub(super) fn words(&self) -> String {
+        let Self { reference, running, now } = self;
+        match now {
+            Some(now) => format!("{reference} is {} now, and {} runs", short(now), short(running)),
+            None => format!("{reference} is not in the store any more, and {} runs", short(running)),
+        }
+    }
+}
+
 /// What is declared under a name now.
-enum Now {
+pub(super) enum Now {
     Gone,
     Broken(PathBuf),
     Said(PathBuf, Box<Container>),
@@ -96,13 +114,12 @@ pub fn run(args: &ChangedArgs, paths: &Paths) -> Result<Exit, Failure> {
         if !names.is_empty() && !names.contains(&name) {
             continue;
         }
-        let digest = |container: &Container| match &container.source {
-            RootSource::Image(reference) => {
-                Some((reference.to_string(), store.resolve(reference).ok().map(|image| image.digest)))
-            }
-            RootSource::Folder(_) => None,
-        };
-        rows.extend(compared(&running, now(&declared, &everything, &name), digest));
+        // No file declares it, and none has to.
+        if transient::plan(paths, &name).exists() {
+            continue;
+        }
+        let now = now(&declared, &everything, &name);
+        rows.extend(compared(&running, &now, |container| beside_files(paths, &store, container)));
     }
     // A record may be left of one that has ended.
     let units: Vec<&str> = rows.iter().map(|row| row.unit.as_str()).collect();
@@ -119,8 +136,23 @@ pub fn run(args: &ChangedArgs, paths: &Paths) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What a container's files name and don't say: the image behind its reference, by that, and what is in the files that
+/// it lists.
+pub(super) type BesideFiles = (Option<(String, Option<String>)>, BTreeMap<PathBuf, String>);
+
+/// Looks them up.
+pub(super) fn beside_files(paths: &Paths, store: &Store, container: &Container) -> BesideFiles {
+    let image = match &container.source {
+        RootSource::Image(reference) => {
+            Some((reference.to_string(), store.digest_of(reference).ok().map(|digest| digest.to_string())))
+        }
+        RootSource::Folder(_) => None,
+    };
+    (image, watched::digests(paths, container))
+}
+
 /// What declares a container now, with all else that is declared in view.
-fn now(declared: &Declared<'_>, everything: &Everything, name: &ContainerName) -> Now {
+pub(super) fn now(declared: &Declared<'_>, everything: &Everything, name: &ContainerName) -> Now {
     let Ok(files) = declared.files(name) else { return Now::Gone };
     let found = everything.containers.iter().find(|(other, _)| other.name == files.name);
     let checked = match found {
@@ -143,34 +175,48 @@ fn beside(files: &Files, everything: &Everything) -> Checked {
 }
 
 /// Nothing where all is as it was.
-fn compared(
+pub(super) fn compared(
     running: &Running,
-    now: Now,
-    digest: impl Fn(&Container) -> Option<(String, Option<String>)>,
+    now: &Now,
+    beside: impl Fn(&Container) -> BesideFiles,
 ) -> Option<Row> {
-    let Running { container, image, .. } = running;
-    let row = |file, keys, image, errors| Row {
+    let Running { container, image, files, held, .. } = running;
+    let mut row = Row {
         name: container.name.clone(),
         unit: container.name.unit(),
-        file,
-        keys,
-        image,
-        errors,
+        file: None,
+        keys: Vec::new(),
+        files: Vec::new(),
+        held: held.clone(),
+        image: None,
+        errors: false,
     };
     match now {
-        Now::Gone => Some(row(None, Vec::new(), None, false)),
-        Now::Broken(file) => Some(row(Some(file), Vec::new(), None, true)),
+        Now::Gone => {}
+        Now::Broken(file) => {
+            row.file = Some(file.clone());
+            row.errors = true;
+        }
         Now::Said(file, said) => {
-            let keys = differences(container, &said);
-            let moved = match (digest(&said), image) {
+            let (digest, listed) = beside(said);
+            row.file = Some(file.clone());
+            row.keys = differences(container, said);
+            // A path that is listed anew is a key that is said otherwise.
+            let other =
+                |(path, digest): &(&PathBuf, &String)| files.get(*path).is_some_and(|was| was != *digest);
+            row.files = listed.iter().filter(other).map(|(path, _)| path.clone()).collect();
+            row.image = match (digest, image) {
                 (Some((reference, now)), Some(running)) if now.as_ref() != Some(running) => {
                     Some(Moved { reference, running: running.clone(), now })
                 }
                 _ => None,
             };
-            (moved.is_some() || !keys.is_empty()).then(|| row(Some(file), keys, moved, false))
+            if row.keys.is_empty() && row.files.is_empty() && row.image.is_none() && held.is_none() {
+                return None;
+            }
         }
     }
+    Some(row)
 }
 
 /// The keys in which two containers differ, as they are written; for those of a table the table.
@@ -202,7 +248,7 @@ fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or_default();
     let mut text = String::new();
     for row in rows {
-        let Row { name, unit, file, keys, image, errors } = row;
+        let Row { name, unit, file, keys, files, held, image, errors } = row;
         let mut said = Vec::new();
         match file {
             None => said.push(format!("no file declares it any more: systemctl stop {unit}")),
@@ -214,12 +260,9 @@ fn table(rows: &[Row]) -> String {
         if !keys.is_empty() {
             said.push(keys.join(", "));
         }
-        if let Some(Moved { reference, running, now }) = image {
-            said.push(match now {
-                Some(now) => format!("{reference} is {} now, and {} runs", short(now), short(running)),
-                None => format!("{reference} is not in the store any more, and {} runs", short(running)),
-            });
-        }
+        said.extend(files.iter().map(|file| format!("{} has changed", file.display())));
+        said.extend(image.as_ref().map(Moved::words));
+        said.extend(held.as_ref().map(|why| format!("held back: {why}")));
         let _ = writeln!(text, "{:width$}  {}", name.as_str(), plain(&said.join("; ")));
     }
     text
@@ -247,12 +290,18 @@ mod tests {
             container: container(before),
             source: "/etc/wharf/containers/x.toml".into(),
             image: Some("sha256:0123456789abcdef0123".to_owned()),
+            files: [("/etc/x.conf".into(), "old".to_owned())].into(),
+            held: None,
             ids: None,
             attachment: None,
         };
-        compared(&running, now, |container| match &container.source {
-            RootSource::Image(reference) => Some((reference.to_string(), digest.map(str::to_owned))),
-            RootSource::Folder(_) => None,
+        compared(&running, &now, |container| {
+            let image = match &container.source {
+                RootSource::Image(reference) => Some((reference.to_string(), digest.map(str::to_owned))),
+                RootSource::Folder(_) => None,
+            };
+            let listed = container.restart_on_change.iter().map(|path| (path.clone(), "new".to_owned()));
+            (image, listed.collect())
         })
     }
 
@@ -272,6 +321,9 @@ mod tests {
         // What isn't in a record for being as it is by itself.
         assert_eq!(keys("image = \"web:1\"\nready = \"notify\"\n"), ["ready"]);
         assert_eq!(keys("rootfs = \"/srv/x\"\ncommand = [\"a\"]\n"), ["command", "rootfs"]);
+        let listed = "image = \"web:1\"\nrestart-on-change = [\"/etc/x.conf\"]\n";
+        let changed = row(listed, said(listed), SAME).expect("changed");
+        assert_eq!((changed.keys.len(), changed.files), (0, vec!["/etc/x.conf".into()]));
         let back = row("image = \"web:1\"\nready = \"notify\"\n", said(image), SAME).expect("changed");
         assert_eq!(back.keys, ["ready"]);
     }

@@ -72,7 +72,7 @@ pub fn run(args: &CheckArgs, paths: &Paths) -> Result<Exit, Failure> {
 
 /// How many of which were checked.
 #[derive(Default)]
-struct Counted {
+pub(super) struct Counted {
     containers: usize,
     images: usize,
     settings: bool,
@@ -130,7 +130,8 @@ pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) 
     findings
 }
 
-fn everything(paths: &Paths) -> Result<(Vec<Finding>, Counted), DeclaredError> {
+/// Everything that is declared, checked.
+pub(super) fn everything(paths: &Paths) -> Result<(Vec<Finding>, Counted), DeclaredError> {
     let declared = Declared::list(paths)?;
     let listing = declared.listing();
     let mut findings = listing.findings.clone();

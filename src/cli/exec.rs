@@ -131,7 +131,7 @@ pub fn shell(args: ShellArgs, paths: &Paths) -> Result<Exit, Failure> {
 /// the usual 2 would be taken for the program's.
 pub fn is_meant(arguments: impl Iterator<Item = OsString>) -> bool {
     let mut arguments = arguments.skip(1).skip_while(|word| word.as_bytes().starts_with(b"-"));
-    arguments.next().is_some_and(|word| word == "exec" || word == "shell")
+    arguments.next().is_some_and(|word| ["exec", "shell", "run"].iter().any(|meant| word == *meant))
 }
 
 fn enter(container: ContainerName, how: How, program: Program, paths: &Paths) -> Result<Infallible, Failure> {

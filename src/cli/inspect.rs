@@ -30,7 +30,7 @@ use crate::plan::companions::timer_unit;
 use crate::plan::{self, Files};
 use crate::report::{self, Finding, Level};
 use crate::running::Running;
-use crate::spec::ContainerName;
+use crate::spec::{ContainerName, Document};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -47,7 +47,8 @@ was started by; what can't be seen is null in JSON.
 
 JSON: one object with the keys
   name, unit_name  text
-  asked            null where no file declares it any more, or an object:
+  asked            null where no file declares it any more, or an object (of what `wharf run` has
+                   started, a file in /run/wharf/transient):
                      source, drop_ins  the container's file, and those laid over it
                      keys              an array of objects: key, value, without (what holds, in
                                        words), file, line (null for a default), hidden
@@ -56,7 +57,7 @@ JSON: one object with the keys
                                        where that can't be told
   started          null where it hasn't started since boot, or an object: source (the file), changed
                    (keys that the files now say otherwise: restart to apply; null where they have
-                   errors)
+                   errors), held (why its last good plan runs and not what its files say, or null)
   image            reference, digest (what the reference names in the store now), running (the
                    digest that runs), problem; null for a rootfs
   rootfs           the folder, or null
@@ -120,6 +121,7 @@ struct AskedFor {
 struct Started {
     source: PathBuf,
     changed: Option<Vec<String>>,
+    held: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -198,6 +200,7 @@ pub fn run(args: &InspectArgs, paths: &Paths) -> Result<Exit, Failure> {
     };
     let checked = files.as_ref().map(|files| declared.checked(files));
     let asked = match (&files, &checked) {
+        (None, _) => transient(paths, name, *show_environment),
         (Some(files), Some(checked)) => {
             Some(asked_for(paths, &declared, name, files, checked, *show_environment)?)
         }
@@ -223,6 +226,20 @@ pub fn run(args: &InspectArgs, paths: &Paths) -> Result<Exit, Failure> {
     };
     print(&text)?;
     Ok(Exit::Done)
+}
+
+/// What `wharf run` was asked for, where that has started it.
+fn transient(paths: &Paths, name: &ContainerName, show_environment: bool) -> Option<AskedFor> {
+    let path = crate::transient::file(paths, name);
+    let source = report::Source::new(paths.shown(&path), fs::read_to_string(&path).ok()?);
+    let (document, _) = Document::parse(&source);
+    Some(AskedFor {
+        source: source.path.clone(),
+        drop_ins: Vec::new(),
+        keys: asked(&document, show_environment),
+        findings: Vec::new(),
+        reload_due: Some(false),
+    })
 }
 
 fn asked_for(
@@ -332,8 +349,8 @@ fn show(
     let (started, container, digest, ids, network) = match running {
         Some((running, changed)) => {
             let network = running::network(&running);
-            let Running { container, source, image, ids, attachment: _ } = running;
-            (Some(Started { source, changed }), Some(container), image, ids, network)
+            let Running { container, source, image, ids, files: _, held, attachment: _ } = running;
+            (Some(Started { source, changed, held }), Some(container), image, ids, network)
         }
         None => (None, checked, None, None, None),
     };

@@ -1,5 +1,6 @@
 //! The administrator's command: one file per subcommand. With the binaries, the only code that prints.
 
+mod apply;
 mod changed;
 mod check;
 mod commit;
@@ -18,12 +19,14 @@ mod origins;
 mod output;
 mod plan;
 mod ps;
+mod run;
 mod settings;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::output::Exit;
 use crate::host::Paths;
@@ -41,6 +44,9 @@ Examples:
   wharf enable web@blue
   wharf ps
   wharf changed
+  wharf run debian:13 cat /etc/os-release
+  wharf apply
+  wharf update
   wharf exec nginx ls -l /etc/nginx
   wharf shell nginx
 
@@ -48,7 +54,7 @@ Exit status:
   0  done
   1  it failed, or found mistakes
   2  the command line is wrong, or asks for what systemd does
-  `exec` and `shell` end as the program does, or with 125 to 127: see their --help";
+  `run`, `exec` and `shell` end as the program does, or with 125 to 127: see their --help";
 
 /// Containers as ordinary systemd services
 ///
@@ -73,6 +79,9 @@ enum Command {
     Keys(keys::KeysArgs),
     Ps(ps::PsArgs),
     Changed(changed::ChangedArgs),
+    Run(Box<run::RunArgs>),
+    Apply(apply::ApplyArgs),
+    Update(update::UpdateArgs),
     Exec(exec::ExecArgs),
     Shell(exec::ShellArgs),
     Diff(diff::DiffArgs),
@@ -83,6 +92,11 @@ enum Command {
     Fsck(fsck::FsckArgs),
     #[command(flatten)]
     Elsewhere(elsewhere::Elsewhere),
+}
+
+/// The command line: its words are those of the manual pages and of completions, too.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// Everything between the arguments and the exit status.
@@ -105,6 +119,9 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Ps(args) => ps::run(&args, &paths),
         Command::Changed(args) => changed::run(&args, &paths),
+        Command::Run(args) => run::run(*args, &paths),
+        Command::Apply(args) => apply::run(&args, &paths),
+        Command::Update(args) => update::run(&args, &paths),
         Command::Exec(args) => exec::exec(args, &paths),
         Command::Shell(args) => exec::shell(args, &paths),
         Command::Diff(args) => diff::run(args, &paths),
@@ -125,9 +142,7 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Cli;
+    use super::command_line;
 
     /// Every command below one, with its words.
     fn leaves(command: &clap::Command, above: &str) -> Vec<(String, clap::Command)> {
@@ -141,7 +156,7 @@ mod tests {
 
     #[test]
     fn help_has_examples_and_is_wrapped_once() {
-        let leaves = leaves(&Cli::command(), "");
+        let leaves = leaves(&command_line(), "");
         assert!(leaves.len() > 25, "only {} commands were found", leaves.len());
         let mut wrong = Vec::new();
         for (name, command) in leaves {

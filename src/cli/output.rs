@@ -19,6 +19,8 @@ pub enum Exit {
     Usage,
     /// 125: no program could be run in the container.
     NotEntered,
+    /// As a container's program ended, or why it couldn't be run.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -28,6 +30,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::NotEntered => crate::exec::NOT_ENTERED,
+            Exit::Program(status) => status,
         })
     }
 }
@@ -44,6 +47,11 @@ impl Failure {
     /// A mistake on the command line.
     pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { exit: Exit::Usage, error: Some(error.into()) }
+    }
+
+    /// One that has been told elsewhere.
+    pub fn told(exit: Exit) -> Self {
+        Self { exit, error: None }
     }
 
     /// The same, with another exit status.

@@ -42,10 +42,13 @@ JSON: an array of objects, one per container, with the keys
   addresses        of the running container, a list of texts; empty without a network of its own
   ports            published while it runs, a list of texts as in `publish`
   next             when its timer starts it next, ISO 8601 in UTC, or null
+  status_text      the last that it said of itself or that was said of it, where it isn't up: why it
+                   failed, or what its start waits for; or null
   problem          what is wrong with the container's files, or null: bad-file, last-good-plan
-                   (bad, and it runs what ran before), reload-due, file-gone, bad-plan
+                   (bad, and it runs what ran before), held-back (what they say was tried and has
+                   failed, and it runs what ran before), reload-due, file-gone, bad-plan
 
-MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
+WHY is the status_text, and there only where one has it. MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
 
 /// List containers and how they are
 ///
@@ -78,6 +81,7 @@ struct Row {
     addresses: Vec<String>,
     ports: Vec<String>,
     next: Option<Timestamp>,
+    status_text: Option<String>,
     problem: Option<Problem>,
 }
 
@@ -128,12 +132,18 @@ fn rows(paths: &Paths, known: &Known, units: Option<Vec<UnitStatus>>, all: bool)
         let mut row = Row { name: name.to_string(), unit: name.unit(), ..Row::default() };
         let (problem, container) = known.about(&name);
         row.problem = problem;
-        describe(&mut row, container);
         // Only root may read records; for others it is as if there were none.
         let running = running::find(paths, &name).ok().flatten();
+        let told = running.as_ref().map(|running| &running.container).or(container.as_ref());
+        // Any program that may speak to systemd can say that it is healthy.
+        let checked = told.is_none_or(|container| container.health.is_some());
+        describe(&mut row, container);
         running.iter().for_each(|running| connected(&mut row, running));
+        if running.is_some_and(|running| running.held.is_some()) {
+            row.problem = row.problem.or(Some(Problem::HeldBack));
+        }
         match loaded.remove(&name) {
-            Some(unit) => observe(&mut row, unit),
+            Some(unit) => observe(&mut row, unit, checked),
             None if asked && !name.is_template() => {
                 row.state = Some("inactive".to_owned());
                 row.sub_state = Some("dead".to_owned());
@@ -161,9 +171,14 @@ fn connected(row: &mut Row, running: &Running) {
     row.ports = running.container.publish.iter().map(ToString::to_string).collect();
 }
 
-fn observe(row: &mut Row, status: UnitStatus) {
+/// What systemd says of it. `checked` is whether its line for `systemctl status` may be of a check.
+fn observe(row: &mut Row, status: UnitStatus, checked: bool) {
     let UnitStatus { unit, load: _, active, sub, result, since, pid, memory, text } = status;
     row.unit = unit;
+    if active != "failed" && checked {
+        row.health = text.as_deref().and_then(health::state_of);
+    }
+    row.status_text = text.filter(|_| active != "active" && active != "reloading");
     row.state = Some(active);
     row.sub_state = Some(sub);
     row.result = result;
@@ -172,12 +187,13 @@ fn observe(row: &mut Row, status: UnitStatus) {
         .and_then(|time| Timestamp::from_microsecond(time).ok());
     row.pid = pid;
     row.memory = memory;
-    row.health = text.as_deref().and_then(health::state_of);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Source;
+    use crate::spec::Document;
 
     #[test]
     fn files_and_units_become_rows() {
@@ -201,6 +217,40 @@ mod tests {
     }
 
     #[test]
+    fn health_is_of_what_is_checked() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        for (name, health) in [("says", ""), ("checked", "health.tcp = 'localhost:1'")] {
+            let source = Source::new("x.toml", format!("image = 'x'\n{health}"));
+            let (document, findings) = Document::parse(&source);
+            let checked = crate::check::check(&name.parse().expect("a name"), &document, findings);
+            let container = checked.container.expect("a container");
+            let record = Running {
+                container,
+                source: "x.toml".into(),
+                image: None,
+                files: std::collections::BTreeMap::default(),
+                held: None,
+                ids: None,
+                attachment: None,
+            };
+            running::keep(&paths, &record).expect("a record");
+        }
+        let names = ["says", "checked", "unknown"];
+        let known = Known::read(&paths, names.iter().map(|name| name.parse().expect("a name")).collect());
+        let status = |name: &str| UnitStatus {
+            unit: format!("{name}-container.service"),
+            text: Some("Health: healthy".to_owned()),
+            ..UnitStatus::default()
+        };
+        let rows = rows(&paths, &known, Some(names.map(status).to_vec()), false);
+        let shown: Vec<(&str, Option<&str>)> =
+            rows.iter().map(|row| (row.name.as_str(), row.health)).collect();
+        // Of what only root can look up, others are told what systemd was.
+        assert_eq!(shown, [("checked", Some("healthy")), ("says", None), ("unknown", Some("healthy"))]);
+    }
+
+    #[test]
     fn json_has_every_key() {
         let row = Row {
             name: "nginx".to_owned(),
@@ -210,7 +260,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&row).expect("JSON"),
-            r#"{"name":"nginx","unit":"","state":null,"sub_state":null,"result":null,"since":"1970-01-01T00:00:00Z","pid":null,"image":null,"rootfs":null,"memory":1024,"health":null,"addresses":[],"ports":[],"next":null,"problem":null}"#
+            r#"{"name":"nginx","unit":"","state":null,"sub_state":null,"result":null,"since":"1970-01-01T00:00:00Z","pid":null,"image":null,"rootfs":null,"memory":1024,"health":null,"addresses":[],"ports":[],"next":null,"status_text":null,"problem":null}"#
         );
     }
 }

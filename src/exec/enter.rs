@@ -68,15 +68,21 @@ impl From<Failure> for NotEntered {
 
 /// The signals that people send, signal(7); all but the last three go to the program, and those too where it
 /// has no terminal of its own. Real-time ones from the C library's first on.
-const HUP: i32 = 1;
-const INT: i32 = 2;
-const QUIT: i32 = 3;
-const TERM: i32 = 15;
+pub(super) const HUP: i32 = 1;
+pub(super) const INT: i32 = 2;
+pub(super) const QUIT: i32 = 3;
+pub(super) const TERM: i32 = 15;
 pub(super) const CONT: i32 = 18;
 pub(super) const TSTP: i32 = 20;
 pub(super) const WINCH: i32 = 28;
 const SIGNALS: [i32; 10] = [HUP, INT, QUIT, 10, 12, 14, TERM, WINCH, CONT, TSTP];
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// Those that are passed on. Blocked, a signal that the caller had ignored (nohup(1)) would come all the same:
+/// `sig_ignored` in the kernel's kernel/signal.c.
+pub(super) fn wanted_signals() -> Vec<i32> {
+    SIGNALS.into_iter().chain(REAL_TIME).filter(|signal| !signals::is_ignored(*signal)).collect()
+}
 
 /// Runs a program in a container, stays until it ends, and gives its exit status: its own, or 128 and the
 /// number of the signal that it died of.
@@ -104,11 +110,7 @@ pub fn enter(paths: &Paths, request: &Request) -> Result<u8, NotEntered> {
     if !terminal {
         no_terminals()?;
     }
-    // Blocked, a signal that the caller had ignored (nohup(1)) would come all the same: `sig_ignored` in the
-    // kernel's kernel/signal.c.
-    let signals: Vec<i32> =
-        SIGNALS.into_iter().chain(REAL_TIME).filter(|signal| !signals::is_ignored(*signal)).collect();
-    let signals = Signals::take(&signals).ends(Status::Namespace)?;
+    let signals = Signals::take(&wanted_signals()).ends(Status::Namespace)?;
     // Whoever calls may ignore it, and then the kernel would keep no exit status.
     signals::keep_exit_statuses();
     let (near, far) = Line::pair()?;
@@ -181,7 +183,7 @@ fn end_of(child: BorrowedFd<'_>) -> u8 {
 /// A terminal of the host's that is passed on would be there, to be read and written, for whatever the program
 /// leaves behind in the container: what is typed there next may be a password. So it can only be written to, and
 /// who wants to type asks for a terminal inside.
-fn no_terminals() -> Result<(), Failure> {
+pub(super) fn no_terminals() -> Result<(), Failure> {
     let failed = |errno: Errno| {
         Failure::new(Status::Namespace, format!("can't keep the terminal out of the container: {errno}"))
     };
@@ -202,7 +204,7 @@ fn no_terminals() -> Result<(), Failure> {
 }
 
 /// A folder of the host's as a standard stream would be a way out, by openat(2) (as in CVE-2024-21626).
-fn no_folders() -> Result<(), Failure> {
+pub(super) fn no_folders() -> Result<(), Failure> {
     for (number, name) in ["input", "output", "error"].into_iter().enumerate() {
         if standard(number, |fd| resolve::kind(fd) == Ok(FileType::Directory)) {
             let problem = format!("standard {name} is a folder of the host, which a container must not have");
@@ -311,7 +313,8 @@ impl Running {
     fn stay(self, relay: Option<Relay>) -> Result<u8, NotEntered> {
         match relay {
             Some(mut relay) => {
-                relay.run(&self.signals, self.pidfd.as_fd())?;
+                let program = self.pidfd.as_fd();
+                relay.run(&self.signals, program, |signal| process::send_signal_to(program, signal))?;
                 // The caller's terminal is as it was before anything else is said on it.
                 drop(relay);
             }
@@ -356,6 +359,6 @@ pub(super) fn suspend() {
 }
 
 /// As shells say it.
-fn of_signal(signal: i32) -> u8 {
+pub(super) fn of_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(OWN)
 }

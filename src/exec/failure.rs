@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Kind;
 use crate::sys;
 
 /// Exit statuses with systemd's own meanings (systemd.exec(5), "Process Exit Codes"), so that `systemctl
@@ -53,12 +54,25 @@ pub struct Failure {
     pub problem: String,
     /// The way out.
     pub hint: Option<String>,
+    /// The program isn't there at all.
+    #[serde(default)]
+    pub missing: bool,
+    /// What the journal's catalogue has it under, where the status alone doesn't say.
+    #[serde(default)]
+    pub kind: Option<Kind>,
 }
 
 impl Failure {
     /// A failure that is told by its text.
     pub fn new(status: Status, problem: impl fmt::Display) -> Self {
-        Self { status, step: None, problem: shortened(problem.to_string(), LONGEST), hint: None }
+        Self {
+            status,
+            step: None,
+            problem: shortened(problem.to_string(), LONGEST),
+            hint: None,
+            missing: false,
+            kind: None,
+        }
     }
 
     /// With an error and all its causes.
@@ -77,6 +91,30 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Of this kind.
+    #[must_use]
+    pub fn of(mut self, kind: Kind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// What the journal's catalogue has it under.
+    pub fn kind(&self) -> Kind {
+        self.kind.unwrap_or(match self.status {
+            Status::Chdir => Kind::Folder,
+            Status::Exec => Kind::Program,
+            Status::Group => Kind::Group,
+            Status::User => Kind::User,
+            Status::Capabilities => Kind::Capabilities,
+            Status::Cgroup => Kind::Cgroup,
+            Status::Network => Kind::Network,
+            Status::Namespace => Kind::Root,
+            Status::NoNewPrivileges => Kind::NoNewPrivileges,
+            Status::Seccomp => Kind::SystemCalls,
+            Status::Config => Kind::Config,
+        })
     }
 
     /// In this step.

@@ -7,6 +7,9 @@ use super::failure::{Ends, Failure, Status};
 use crate::check::Socket;
 use crate::sys::handed;
 
+/// What systemd says of descriptors (sd_listen_fds(3)). Programs have variables of their own that begin so.
+const VARIABLES: [&str; 4] = ["LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID"];
+
 /// Descriptors from 3 up, each with its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handed {
@@ -68,12 +71,18 @@ impl Handed {
             return Ok(());
         }
         handed::close_on_exec(self.count, false).ends(Status::Config)?;
-        variables.retain(|line| !line.starts_with("LISTEN_"));
+        self.announce(variables, std::process::id());
+        Ok(())
+    }
+
+    /// Says it to a process by its own id: 1, where nothing else is process 1.
+    fn announce(&self, variables: &mut Vec<String>, own: u32) {
+        let is_systemds =
+            |line: &String| line.split_once('=').is_some_and(|(name, _)| VARIABLES.contains(&name));
+        variables.retain(|line| !is_systemds(line));
         variables.push(format!("LISTEN_FDS={}", self.count));
         variables.push(format!("LISTEN_FDNAMES={}", self.names.join(":")));
-        // As the program sees itself: 1, where nothing else is process 1.
-        variables.push(format!("LISTEN_PID={}", std::process::id()));
-        Ok(())
+        variables.push(format!("LISTEN_PID={own}"));
     }
 
     /// Lets go of them, in a process that isn't the program.
@@ -92,6 +101,18 @@ mod tests {
         assert_eq!(Handed::read("8", "2", "a:b", 7), Handed::default());
         let handed = Handed::read("7", "2", "a:b", 7);
         assert_eq!(handed, Handed { count: 2, names: vec!["a".into(), "b".into()] });
+    }
+
+    #[test]
+    fn variables_of_the_programs_own_stay() {
+        let own = ["LISTEN_ADDRESS=0.0.0.0:80", "LISTEN_PORT=80", "LISTENER=x"].map(str::to_owned);
+        let mut variables: Vec<String> = own.to_vec();
+        variables.extend(
+            ["LISTEN_PID=7", "LISTEN_PIDFDID=3", "LISTEN_FDS=9", "LISTEN_FDNAMES="].map(str::to_owned),
+        );
+        Handed::read("7", "2", "a:b", 7).announce(&mut variables, 1);
+        assert_eq!(variables[..3], own);
+        assert_eq!(variables[3..], ["LISTEN_FDS=2", "LISTEN_FDNAMES=a:b", "LISTEN_PID=1"]);
     }
 
     #[test]

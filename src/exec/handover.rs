@@ -48,6 +48,10 @@ pub fn barrier() -> io::Result<()> {
     }
 }
 
+/// Only the container's process 1 may speak for the unit from now on, and the executor where it is one of the unit's
+/// own commands: `ExecStopPost=` has the last words.
+const OWN: NotifyState<'_> = NotifyState::Custom("NOTIFYACCESS=exec");
+
 /// The container runs. From now on only its own process 1 may speak for the unit (`NOTIFYACCESS=`, systemd
 /// 254; older ones pass it over, and the socket isn't visible in the container).
 ///
@@ -56,22 +60,20 @@ pub fn barrier() -> io::Result<()> {
 pub fn ready(status: Option<&str>) -> io::Result<()> {
     let status = status.map(line);
     let mut states: Vec<NotifyState<'_>> = status.as_deref().map(NotifyState::Status).into_iter().collect();
-    states.push(NotifyState::Custom("NOTIFYACCESS=main"));
+    states.push(OWN);
     states.push(NotifyState::Ready);
     sd_notify::notify(&states)
 }
 
-/// The container runs, and its program or its init will say when it is ready. From now on only its own process 1 may speak for the
-/// unit, or every process of it. For a systemd that can't change that the unit itself says so, and this would be
-/// refused.
+/// The container runs, and its program or its init will say when it is ready. From now on only its own process 1 may
+/// speak for the unit, or every process of it; the one may let the others, by the same word that is sent here. For a
+/// systemd that can't change that (before 254) the unit itself says so, and this would be refused.
 ///
 /// # Errors
 /// As [`main_process`].
 pub fn speaks_for_itself(access: NotifyAccess, facts: HostFacts) -> io::Result<()> {
     match access {
-        NotifyAccess::Main if facts.has_changing_notify_access() => {
-            sd_notify::notify(&[NotifyState::Custom("NOTIFYACCESS=main")])
-        }
+        NotifyAccess::Main if facts.has_changing_notify_access() => sd_notify::notify(&[OWN]),
         NotifyAccess::Main | NotifyAccess::All => Ok(()),
     }
 }
@@ -79,6 +81,12 @@ pub fn speaks_for_itself(access: NotifyAccess, facts: HostFacts) -> io::Result<(
 /// One line for `systemctl status`. Whether it arrives changes nothing.
 pub fn status(text: &str) {
     let _ = sd_notify::notify(&[NotifyState::Status(&line(text))]);
+}
+
+/// The unit's watchdog isn't for what is started now (`WATCHDOG_USEC=`, sd_notify(3)). Where systemd doesn't take it,
+/// it ends the container in its time, and starts it again.
+pub fn no_watchdog() {
+    let _ = sd_notify::notify(&[NotifyState::Custom("WATCHDOG_USEC=0")]);
 }
 
 /// A text that can stand in a notification: a line break would end the assignment, and a datagram of more than

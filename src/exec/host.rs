@@ -5,6 +5,7 @@
 //! point, the executor leaves an empty cgroup, which systemd removes with the unit's, leases, which are kept on
 //! purpose, and a record with what follows from it, which `ExecStopPost=` takes back.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +24,7 @@ use crate::check::{Bind, Container, RootSource};
 use crate::host::Paths;
 use crate::lease;
 use crate::net::Attachment;
+use crate::plan::Plan;
 use crate::plan::steps::{HostStep, ImpliedFolder, NAMES, Namespace};
 use crate::running::Running;
 use crate::sys::clone::{self, Child, Namespaces};
@@ -30,6 +32,7 @@ use crate::sys::mount::{self, Attributes};
 use crate::sys::resolve::{self, Owner};
 use crate::sys::{self, process};
 use crate::volume::{self, First};
+use crate::watched;
 
 /// The folder of [`Paths::runtime`] over which each executor, in its own mount namespace, mounts the memory
 /// that it stages a root in.
@@ -43,10 +46,12 @@ pub const CGROUPS: &str = "/sys/fs/cgroup";
 pub struct Host<'a> {
     paths: &'a Paths,
     container: &'a Container,
-    /// The container file.
-    source: &'a Path,
+    /// What it is started by.
+    plan: &'a Plan,
     /// The image's digest, where it is one of the store's.
     image: Option<&'a str>,
+    /// The digests of what `restart-on-change` lists.
+    files: BTreeMap<PathBuf, String>,
     /// How the container is connected, once that is worked out.
     connections: Option<Connections>,
     /// The first of the leased ids; 0, the host's own, without a user namespace.
@@ -88,12 +93,14 @@ const TTY: u32 = 5;
 
 impl<'a> Host<'a> {
     /// Nothing made yet.
-    pub fn new(paths: &'a Paths, container: &'a Container, source: &'a Path, image: Option<&'a str>) -> Self {
+    pub fn new(paths: &'a Paths, container: &'a Container, plan: &'a Plan, image: Option<&'a str>) -> Self {
         Self {
             paths,
             container,
-            source,
+            plan,
             image,
+            // Before the program can read them: what changes from now on is a change.
+            files: watched::digests(paths, container),
             connections: None,
             base: 0,
             cgroup: None,
@@ -300,8 +307,10 @@ impl<'a> Host<'a> {
         let attachment = self.connections()?.attachment.clone();
         let running = Running {
             container: self.container.clone(),
-            source: self.source.to_owned(),
+            source: self.plan.source.clone(),
             image: self.image.map(str::to_owned),
+            files: self.files.clone(),
+            held: self.plan.held.clone(),
             ids: self.users.as_ref().map(|_| self.base),
             attachment,
         };
@@ -422,6 +431,9 @@ impl<'a> Host<'a> {
     }
 
     fn volume(&self, target: &str, name: &str, read_only: bool) -> Result<(), Failure> {
+        // Until it is mounted in this process's stage, where whoever wants to replace the volume finds it.
+        let _hold = volume::hold(&self.paths.state(), name)
+            .map_err(|error| Failure::from_error(Status::Namespace, &error))?;
         let path = self.volume_folder(target, name)?;
         let copy = mount::copy_of(&path, false).ends(Status::Namespace)?;
         let idmap = self.users.as_ref().map(AsFd::as_fd);

@@ -11,6 +11,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
+use super::attached::Attached;
 use super::failure::{Ends, Failure, Status};
 use super::handed::Handed;
 use super::health::{Notify, Surroundings};
@@ -54,6 +55,8 @@ pub struct Inner<'a> {
     notify: Option<Notify>,
     /// What systemd has handed over for the program.
     handed: Handed,
+    /// Who waits for this start.
+    attached: Option<Attached>,
     root: Option<OwnedFd>,
     proc: Option<OwnedFd>,
     sys: Option<OwnedFd>,
@@ -84,6 +87,7 @@ impl<'a> Inner<'a> {
             attachment,
             notify: None,
             handed,
+            attached: None,
             root: None,
             proc: None,
             sys: None,
@@ -96,6 +100,13 @@ impl<'a> Inner<'a> {
     #[must_use]
     pub fn speaking(mut self, notify: Option<Notify>) -> Self {
         self.notify = notify;
+        self
+    }
+
+    /// With who waits for it.
+    #[must_use]
+    pub fn attached(mut self, attached: Option<Attached>) -> Self {
+        self.attached = attached;
         self
     }
 
@@ -148,7 +159,9 @@ impl<'a> Inner<'a> {
             }
             InnerStep::BoundCapabilities => privileges::bound(),
             InnerStep::BecomeUser { working_directory } => {
-                privileges::become_user(self.identity.as_ref().ok_or_else(out_of_order)?, working_directory)
+                privileges::become_user(self.identity.as_ref().ok_or_else(out_of_order)?, working_directory)?;
+                // As the user, whose a terminal then is.
+                self.attached.as_mut().map_or(Ok(()), Attached::take)
             }
             InnerStep::Privileges => privileges::reduce(),
             InnerStep::FilterCalls => privileges::filter_calls(),
@@ -328,6 +341,12 @@ impl<'a> Inner<'a> {
         let name = |line: &str| line.split('=').next().map(str::to_owned);
         variables.retain(|line| !own.iter().any(|own| name(own) == name(line)));
         variables.extend(own);
+        if let Some(term) = self.attached.as_ref().and_then(Attached::term)
+            && !self.container.environment.contains_key("TERM")
+        {
+            variables.retain(|line| name(line).as_deref() != Some("TERM"));
+            variables.push(format!("TERM={term}"));
+        }
         if below_init {
             // What checks run with: nothing that is handed over is theirs.
             let watch = match watch.map(|watch| self.watched(watch, &variables)).transpose() {
@@ -338,7 +357,7 @@ impl<'a> Inner<'a> {
                 Ok(None) => {}
                 Ok(Some(program)) => {
                     // The line's end tells the executor that the program runs: this copy must not hold it open.
-                    self.line = None;
+                    (self.line, self.attached) = (None, None);
                     self.handed.close();
                     // The init needs nothing of what the root was made with.
                     (self.root, self.proc, self.sys, self.nothing) = (None, None, None, None);
@@ -366,8 +385,9 @@ impl<'a> Inner<'a> {
             process::end(128 + signal);
         }
         process::plain_signals();
-        let NotRun { failure, missing } =
+        let NotRun { mut failure, missing } =
             program::exec(&arguments[0], path(&variables), &arguments_c, &environment_c);
+        failure.missing = missing;
         if missing && !arguments[0].contains('/') {
             return failure.hint(
                 "is it in the image? `command` takes the program and each argument as a string of its own",

@@ -77,7 +77,7 @@ impl Inside<'_> {
         let directory = request.working_directory.as_deref().unwrap_or(&main.working_directory);
         privileges::become_user(&identity, directory)?;
         // As the user, whose it then is.
-        let master = self.terminal.then(own_terminal).transpose()?;
+        let master = self.terminal.then(|| own_terminal(is_terminal(2))).transpose()?;
         privileges::reduce()?;
         privileges::filter_calls()?;
         process::end_with_parent().ends(Status::Namespace)?;
@@ -125,14 +125,18 @@ impl Inside<'_> {
     }
 }
 
-/// Makes a terminal of the container's, the session's and the standard streams'; gives its master.
-fn own_terminal() -> Result<OwnedFd, Failure> {
+/// Makes a terminal of the container's, the session's and the standard streams', with `error` of that too; gives its
+/// master.
+///
+/// # Errors
+/// What the kernel says.
+pub fn own_terminal(error: bool) -> Result<OwnedFd, Failure> {
     let root = mount::place(Path::new("/")).ends(Status::Namespace)?;
     let master = terminal::open(root.as_fd()).ends(Status::Namespace)?;
     let peer = terminal::peer(master.as_fd()).ends(Status::Namespace)?;
     terminal::control(peer.as_fd()).ends(Status::Namespace)?;
     // `2>errors.log` is meant to get the errors, and they alone.
-    terminal::make_standard(peer.as_fd(), is_terminal(2)).ends(Status::Namespace)?;
+    terminal::make_standard(peer.as_fd(), error).ends(Status::Namespace)?;
     Ok(master)
 }
 

@@ -34,12 +34,48 @@ pub enum Message {
     Born(i32),
     /// From the keeper: the program has ended, with this exit status.
     Ended(u8),
+    /// From `wharf run` to the executor: how the program is attached to it.
+    Attach(Attach),
+    /// From `wharf run`: with a standard stream of its own.
+    Stream,
+}
+
+/// What a program that `wharf run` has started reads and writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attach {
+    /// Nothing, and the journal.
+    Background,
+    /// The caller's standard streams, which follow.
+    Streams,
+    /// A terminal of its own.
+    Terminal {
+        /// What the caller's understands (`TERM`).
+        term: Option<String>,
+        /// The caller's standard error is no terminal and is the program's too; it follows.
+        error: bool,
+    },
+}
+
+impl Attach {
+    /// How many streams follow, the last of input, output and error.
+    pub fn streams(&self) -> usize {
+        match self {
+            Self::Background => 0,
+            Self::Streams => 3,
+            Self::Terminal { term: _, error } => usize::from(*error),
+        }
+    }
 }
 
 /// Longer than any failure, whose parts are cut to 4 KiB each; an escape in JSON can take six bytes for one.
 const LONGEST: usize = 128 << 10;
 
 impl Line {
+    /// One that is there.
+    pub fn of(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     /// Both ends, each closed by exec.
     ///
     /// # Errors

@@ -22,9 +22,12 @@
 //! Whatever dies, the rest follows: the first process ends when the line breaks before the gate, the mounts
 //! belong to the two of them, and systemd kills what is left in the unit's cgroup.
 
+mod again;
+mod attached;
 mod enter;
 mod environment;
 mod failure;
+mod foreground;
 mod handed;
 mod handover;
 mod health;
@@ -35,6 +38,7 @@ mod init;
 mod inner;
 mod inside;
 mod line;
+mod machined;
 mod network;
 mod ports;
 mod privileges;
@@ -49,14 +53,17 @@ mod stop;
 mod target;
 mod trust;
 mod view;
+mod words;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub use enter::{NotEntered, OWN as NOT_ENTERED, enter};
+pub use attached::Waiting;
+pub use enter::{MISSING, NOT_RUN, NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};
+pub use foreground::{Foreground, Outcome, shadow, status_of_signal};
 pub use network::refresh;
 pub use privileges::CAPABILITIES;
 pub use proxy::proxy;
@@ -65,11 +72,13 @@ pub use request::{Program, Request, RequestError, User, variable, working_direct
 pub use start::{start, started};
 pub use stop::{last_words, refuse, stop, stopped};
 pub use view::root;
+pub use words::End;
 
 use crate::check::Container;
 use crate::host::Paths;
 use crate::plan::{PLAN_FORMAT, Plan};
 use crate::spec::ContainerName;
+use crate::transient;
 
 /// A plan as found, with its text, for keeping it.
 struct Loaded {
@@ -78,6 +87,8 @@ struct Loaded {
     container: Container,
     file: String,
     text: String,
+    /// Started by `wharf run`.
+    transient: bool,
 }
 
 /// How long a plan may be missing: systemd empties the generators' folder at the beginning of a reload, and a
@@ -86,6 +97,14 @@ const RELOAD: Duration = Duration::from_secs(3);
 
 /// Reads the plan of a container; for an instance without one of its own, its template's.
 fn load(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
+    // Its plan doesn't go with a reload, and counts as long as its unit is there, whatever is declared meanwhile.
+    if let Some(folder) = transient::of_this_unit(paths, name) {
+        let loaded = find(&folder, name)?.map(|loaded| Loaded { transient: true, ..loaded });
+        return loaded.ok_or_else(|| {
+            let problem = format!("there is no plan for {name} in {}", folder.display());
+            Failure::new(Status::Config, problem).hint("wharf run makes it, with another container")
+        });
+    }
     let until = Instant::now() + RELOAD;
     loop {
         if let Some(loaded) = find(&paths.plans(), name)? {
@@ -122,7 +141,13 @@ fn find(folder: &Path, name: &ContainerName) -> Result<Option<Loaded>, Failure> 
             Some(instance) => plan.container.instance(instance),
             None => plan.container.clone(),
         };
-        return Ok(Some(Loaded { plan, container, file: format!("{candidate}.json"), text }));
+        return Ok(Some(Loaded {
+            plan,
+            container,
+            file: format!("{candidate}.json"),
+            text,
+            transient: false,
+        }));
     }
     Ok(None)
 }

@@ -5,12 +5,13 @@
 
 use std::env;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::net::SocketType;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType};
 use sd_notify::NotifyState;
 
 use super::failure::{Failure, Status};
@@ -18,6 +19,7 @@ use super::load;
 use crate::check::{Network, Proxy};
 use crate::host::Paths;
 use crate::lease;
+use crate::plan::CONNECTIONS;
 use crate::spec::{ContainerName, show_duration};
 use crate::sys::handed;
 
@@ -68,6 +70,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<std::convert::Infallib
         )
     })?;
     let mut command = Command::new(PROXY);
+    command.arg(format!("--connections-max={CONNECTIONS}"));
     if let Some(idle) = idle_stop {
         begin_to_be_idle();
         command.arg(format!("--exit-idle-time={}", show_duration(idle)));
@@ -91,14 +94,47 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<std::convert::Infallib
 fn begin_to_be_idle() {
     let count = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     for socket in handed::each(count) {
-        let Ok(address) = rustix::net::getsockname(socket) else { continue };
-        let family = address.address_family();
-        let connected = rustix::net::socket(family, SocketType::STREAM, None)
-            .and_then(|own| rustix::net::connect(&own, &address));
-        if connected.is_ok() {
+        if rustix::net::getsockname(socket).is_ok_and(|address| connect(&address)) {
             return;
         }
     }
+}
+
+/// How long a connection may take to a socket of this host's. A full queue has clients in it that do as well.
+const CONNECTING: Duration = Duration::from_millis(100);
+
+/// Connects to a socket by its own address, and closes the connection.
+fn connect(address: &SocketAddrAny) -> bool {
+    let Some(address) = reachable(address) else { return false };
+    let flags = SocketFlags::CLOEXEC;
+    let connected = rustix::net::socket_with(address.address_family(), SocketType::STREAM, flags, None)
+        .and_then(|own| {
+            // It counts for connect(2) as well (socket(7)).
+            set_socket_timeout(&own, Timeout::Send, Some(CONNECTING))?;
+            rustix::net::connect(&own, &address)
+        });
+    connected.is_ok()
+}
+
+/// The address at which this host itself reaches a socket of its own. Nothing for one that isn't the host's now: systemd
+/// listens there all the same (`FreeBind=`), and a connection would go to the host that has it.
+fn reachable(address: &SocketAddrAny) -> Option<SocketAddrAny> {
+    if address.address_family() == AddressFamily::UNIX {
+        return Some(address.clone());
+    }
+    let mut to = SocketAddr::try_from(address.clone()).ok()?;
+    match to.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => to.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => to.set_ip(Ipv6Addr::LOCALHOST.into()),
+        ip if ip.is_loopback() => {}
+        // To an address of its own the kernel goes from that very address. Connecting a datagram socket sends nothing.
+        ip => {
+            let own = UdpSocket::bind((if ip.is_ipv4() { "0.0.0.0" } else { "::" }, 0)).ok()?;
+            own.connect(to).ok()?;
+            own.local_addr().ok().filter(|from| from.ip() == ip)?;
+        }
+    }
+    Some(to.into())
 }
 
 /// Waits until somebody listens there.
@@ -120,5 +156,43 @@ fn wait_for(target: SocketAddr) -> io::Result<()> {
             reason = "nothing tells when a program in another namespace listens"
         )]
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn only_this_host_is_connected_to() {
+        let at = |text: &str| {
+            let address: SocketAddr = text.parse().expect("an address");
+            let reached = reachable(&address.into())?;
+            SocketAddr::try_from(reached).ok().map(|address| address.to_string())
+        };
+        assert_eq!(at("0.0.0.0:80").as_deref(), Some("127.0.0.1:80"));
+        assert_eq!(at("[::]:80").as_deref(), Some("[::1]:80"));
+        assert_eq!(at("127.0.0.2:80").as_deref(), Some("127.0.0.2:80"));
+        // Documentation's (RFC 5737, RFC 3849): nobody's.
+        assert_eq!(at("192.0.2.7:80"), None);
+        assert_eq!(at("[2001:db8::7]:80"), None);
+    }
+
+    #[test]
+    fn a_full_queue_holds_nothing_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = UnixListener::bind(folder.path().join("socket")).expect("a socket");
+        let address = rustix::net::getsockname(&listener).expect("an address");
+        // Until the queue is full: nobody accepts.
+        let begun = Instant::now();
+        while connect(&address) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "there is no end to the queue");
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        assert!(connect(&rustix::net::getsockname(&listener).expect("an address")));
+        drop(listener);
     }
 }

@@ -13,7 +13,7 @@ use rustix::termios::Termios;
 use super::enter::{CONT, TSTP, WINCH, is_terminal, suspend};
 use super::failure::{Ends, Failure, Status};
 use crate::sys::signals::Signals;
-use crate::sys::{process, terminal};
+use crate::sys::terminal;
 
 /// The caller's terminal, where standard input is one. As long as this lives it passes every byte on as it is;
 /// then it is what it was before.
@@ -108,11 +108,16 @@ impl Relay {
         }
     }
 
-    /// Passes on until the program has ended and all that it wrote is written.
+    /// Passes on until the program has ended and all that it wrote is written. `deliver` sends it a signal.
     ///
     /// # Errors
     /// When the kernel can't be asked to wait.
-    pub fn run(&mut self, signals: &Signals, program: BorrowedFd<'_>) -> Result<(), Failure> {
+    pub fn run(
+        &mut self,
+        signals: &Signals,
+        program: BorrowedFd<'_>,
+        mut deliver: impl FnMut(i32),
+    ) -> Result<(), Failure> {
         if let Some(caller) = &mut self.caller {
             caller.pass_all_on();
         }
@@ -132,7 +137,7 @@ impl Relay {
                 match signals.next() {
                     // What it wrote last may never be taken, by a terminal that was stopped for one.
                     Some(signal) if ended && !matches!(signal, WINCH | CONT | TSTP) => return Ok(()),
-                    Some(signal) => self.signal(signal, program),
+                    Some(signal) => self.signal(signal, &mut deliver),
                     None => {}
                 }
             }
@@ -190,7 +195,7 @@ impl Relay {
         Ok(ready)
     }
 
-    fn signal(&mut self, signal: i32, program: BorrowedFd<'_>) {
+    fn signal(&mut self, signal: i32, deliver: &mut impl FnMut(i32)) {
         match signal {
             WINCH => self.resize(),
             TSTP => {
@@ -206,7 +211,7 @@ impl Relay {
                 }
                 self.resize();
             }
-            signal => process::send_signal_to(program, signal),
+            signal => deliver(signal),
         }
     }
 

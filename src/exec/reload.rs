@@ -2,6 +2,9 @@
 //!
 //! A program that doesn't handle a signal is ended by it, or, as process 1 of a container, never hears of it
 //! (pid_namespaces(7)). Neither is a reload, so it is sent nothing then.
+//!
+//! This isn't asked where the unit is of the type notify-reload: systemd sends the signal itself, to a program that
+//! is process 1, and the reload of one that doesn't hear of it fails when systemd has waited long enough for its word.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -16,11 +19,16 @@ use super::request::{Program, Request};
 use super::stop::{ended_within, is_ours};
 use crate::check::Reload;
 use crate::host::Paths;
+use crate::running;
 use crate::spec::{ContainerName, Signal};
 use crate::sys::process;
 
 /// How long a program is watched after its signal: one that ends by it does so at once.
 const WATCHED: Duration = Duration::from_millis(100);
+
+/// The same for one that says RELOADING=1: systemd waits for its READY=1 only if the former comes before this process
+/// has ended.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// Sends the program its signal, or turns into what runs the command inside, whose exit status is the answer then.
 ///
@@ -33,9 +41,15 @@ pub fn reload(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result
     match &loaded.container.reload {
         None => Err(Failure::new(Status::Config, "its file has no [reload] any more")
             .hint("systemctl daemon-reload, and it can't be reloaded")),
-        Some(Reload::Signal { signal, wait: _ }) => {
-            let program = if loaded.container.init { below_init(main).ok_or_else(ended)? } else { main };
-            send(program, *signal, &loaded.plan.source.display().to_string())
+        Some(Reload::Signal { signal, wait }) => {
+            // How to reload is what the file says now; what is process 1 was decided at the start.
+            let record = running::find(paths, name).map_err(|error| {
+                Failure::new(Status::Config, format!("can't read what was started as {name}: {error}"))
+            })?;
+            let has_init = record.map_or(loaded.container.has_init(), |record| record.container.has_init());
+            let program = if has_init { below_init(main).ok_or_else(ended)? } else { main };
+            let watched = if *wait { HEARD } else { WATCHED };
+            send(program, *signal, watched, &loaded.plan.source.display().to_string())
         }
         Some(Reload::Command(command)) => {
             let command =
@@ -59,7 +73,7 @@ fn run(name: &ContainerName, main: i32, program: Program) -> Failure {
     Failure::from_error(Status::Exec, &request.exec())
 }
 
-fn send(program: i32, signal: Signal, file: &str) -> Result<(), Failure> {
+fn send(program: i32, signal: Signal, watched: Duration, file: &str) -> Result<(), Failure> {
     let ended = || Failure::new(Status::Namespace, "the program has just ended");
     let pid = Pid::from_raw(program).ok_or_else(ended)?;
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -85,7 +99,7 @@ fn send(program: i32, signal: Signal, file: &str) -> Result<(), Failure> {
         .hint(format!("set [reload] to the signal or the command by which it reloads, in {file}")));
     }
     process::send_signal_to(pidfd.as_fd(), signal.number());
-    if ended_within(&pidfd, WATCHED) {
+    if ended_within(&pidfd, watched) {
         return Err(Failure::new(Status::Config, format!("the program ended when it was sent {signal}")));
     }
     Ok(())

@@ -8,26 +8,32 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
+use super::again::{self, Delay};
+use super::attached::Attached;
 use super::failure::{Failure, Status};
 use super::handed::Handed;
 use super::health::Notify;
 use super::host::{Host, Outcome};
 use super::inner::Inner;
 use super::line::{Line, Message};
-use super::{Loaded, environment, handover, load, network, trust};
+use super::{Loaded, environment, handover, load, machined, network, trust};
 use crate::check::{Container, NotifyAccess, Ready};
+use crate::held;
 use crate::host::{HostFacts, Paths};
 use crate::image::{ImageError, Store};
+use crate::journal::{About, Kind};
 use crate::plan::companions::socket_unit;
 use crate::plan::health::Watch;
 use crate::plan::process::process;
 use crate::plan::steps::{Steps, steps};
 use crate::root::{self, Root, RootError};
 use crate::running;
+use crate::settings::Settings;
 use crate::spec::ContainerName;
 use crate::sys;
 use crate::sys::clone::Child;
 use crate::sys::process::HeldEnd;
+use crate::transient;
 
 /// Names the step after which the executor kills itself, for the tests of what is left then: a number from 1,
 /// through the host's steps and the three of the handover.
@@ -38,12 +44,27 @@ const KILL_AFTER: &str = "WHARF_KILL_AFTER";
 ///
 /// # Errors
 /// What kept it from starting; it has been said to systemd as `STATUS=` by then, and is for the caller to
-/// print and to end with.
-pub fn start(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
-    attempt(paths, name).inspect_err(|failure| handover::status(&format!("Can't start: {failure}")))
+/// print and to end with. `about` then holds as much as is known of what was to run.
+pub fn start(paths: &Paths, name: &ContainerName, about: &mut About) -> Result<(), Failure> {
+    let mut attached = None;
+    attempt(paths, name, about, &mut attached).inspect_err(|failure| {
+        if let Some(attached) = &attached {
+            attached.failed(failure);
+        }
+        handover::status(&format!("Can't start: {failure}"));
+        again::note(paths, name, |last| last.has_failed = true);
+    })
 }
 
-fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
+fn attempt(
+    paths: &Paths,
+    name: &ContainerName,
+    about: &mut About,
+    attached: &mut Option<Attached>,
+) -> Result<(), Failure> {
+    if let Some(folder) = transient::of_this_unit(paths, name) {
+        *attached = Attached::find(&folder)?;
+    }
     if name.is_template() {
         return Err(Failure::new(Status::Config, format!("{name} is a template")).hint(format!(
             "start an instance of it: systemctl start {}",
@@ -52,13 +73,25 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     }
     // First of all: nothing else that runs here is to have them.
     let handed = Handed::take()?;
-    let loaded = load(paths, name)?;
+    let facts = HostFacts::read(paths);
+    let load = || load(paths, name).map(|loaded| instead(paths, loaded, facts));
+    let mut loaded = load()?;
+    match again::wait(paths, name, &loaded.container) {
+        Delay::None => {}
+        // Its file may have been put right meanwhile.
+        Delay::Over => loaded = load()?,
+        Delay::Stopped => return Ok(()),
+    }
     let Loaded { plan, container, .. } = &loaded;
+    about.runs(container, None);
     let handed = handed.named(&socket_unit(name), container.socket.as_ref());
     // Until the process ends: by then the layers are mounted, and seen to be in use.
     let hold = Store::new(paths.state()).hold();
     let Root { layers, implied, image, digest } = root::find(paths, container).map_err(|error| {
-        let failure = Failure::from_error(Status::Namespace, &error);
+        let mut failure = Failure::from_error(Status::Namespace, &error);
+        if matches!(error, RootError::Image(_)) {
+            failure = failure.of(Kind::NoImage);
+        }
         let fetched = container.supply.as_ref().and_then(|supply| supply.unit.as_deref());
         match (error.hint(), &error, fetched) {
             (Some(hint), ..) => failure.hint(hint),
@@ -66,6 +99,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
             (None, ..) => failure,
         }
     })?;
+    about.runs(container, digest.as_deref());
     trust::admit(&plan.trust, container, digest.as_deref())?;
     let source = plan.source.display().to_string();
     let program =
@@ -74,7 +108,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let Steps { host: host_steps, inner: inner_steps } = steps(container, &layers, &implied, &program);
 
     // What the container's init speaks to systemd through: it is the first process's from its birth on.
-    let beside = plan.outdated.as_deref().map(outdated_line);
+    let beside = plan.outdated.as_deref().or(plan.held.as_deref()).map(outdated_line);
     let mut notify = match &program.watch {
         Some(watch) => Some(notification(watch, beside.as_deref())?),
         None => None,
@@ -85,7 +119,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let (near, far) = Line::pair()?;
     let mut far = Some(far);
     let mut trip = Trip::from_environment();
-    let mut host = Host::new(paths, container, &plan.source, digest.as_deref());
+    let mut host = Host::new(paths, container, plan, digest.as_deref());
     // The first process inherits this. As process 1 of its namespace it would lose what it neither handles nor
     // blocks; blocked, a signal to stop it in mid-start waits until it looks.
     sys::process::block_signals();
@@ -105,6 +139,7 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
                     let cgroup = host.cgroup.take();
                     Inner::new(line, cgroup, &host.stage, container, &image, files, attachment, handed)
                         .speaking(notify.take())
+                        .attached(attached.take())
                         .live(&inner_steps);
                 }
                 return Err(Failure::new(Status::Config, "two first processes in one plan"));
@@ -124,6 +159,9 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
         end_of(child);
         return Err(failure);
     }
+    if let Some(attached) = attached {
+        attached.born(child);
+    }
     // Where there is an init that checks, the line for `systemctl status` is its.
     let status = beside.filter(|_| program.watch.is_none());
     let result = hand_over(paths, container, &near, child, &mut trip, status.as_deref());
@@ -135,9 +173,44 @@ fn attempt(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
         // not before, so that systemd has heard why by then.
         Err(_) => std::mem::forget(near),
     }
+    if result.is_ok() {
+        // It runs already. That machined doesn't take it, or isn't there, is nothing to it.
+        let interface = host.attachment().map(|attachment| attachment.interface);
+        let leader = child.pid.as_raw_nonzero().get().unsigned_abs();
+        let _ = machined::register(paths, name, leader, interface.as_deref());
+    }
     // Whatever held the program's end back goes last: a program that ends at once then finds nothing of Wharf's
     // left beside it, and `systemctl status` tells of its end only.
     result.map(drop)
+}
+
+/// The last good plan, where what the files say failed when it was tried, or nobody looks any more at how it does. The
+/// generator has mostly seen to that already; not where /var wasn't there by then, or who tried it was ended since.
+///
+/// Without the image of that plan there is nothing to fall back to, and what the files say is the better chance.
+fn instead(paths: &Paths, loaded: Loaded, facts: HostFacts) -> Loaded {
+    if loaded.plan.held.is_some() || loaded.plan.outdated.is_some() || loaded.transient {
+        return loaded;
+    }
+    let Ok(Some(held)) = held::find(paths, &loaded.container.name) else { return loaded };
+    let now = held::fingerprint(paths, &loaded.container, &loaded.plan.trust);
+    if !held.is_in_force(&now, held::is_applying(paths)) || root::find(paths, &held.good.container).is_err() {
+        return loaded;
+    }
+    let mut plan = held.plan(facts, &Settings::default());
+    // What this host trusts is in the plan that is there: both are of one repository, or of one host's default.
+    plan.trust = loaded.plan.trust;
+    // The unit is the other version's. Where that has checks and this one has none, nobody would feed its watchdog.
+    if plan.container.health.is_none() && loaded.container.health.is_some() {
+        handover::no_watchdog();
+    }
+    Loaded {
+        container: plan.container.clone(),
+        plan,
+        file: loaded.file,
+        text: String::new(),
+        transient: false,
+    }
 }
 
 /// Where it says why the image isn't there.
@@ -157,7 +230,7 @@ fn notification(watch: &Watch, beside: Option<&str>) -> Result<Notify, Failure> 
     let notify = Notify::connect().map_err(|error| {
         Failure::new(Status::Config, format!("can't reach systemd's notification socket: {error}"))
     })?;
-    Ok(notify.with(beside, watch.watchdog))
+    Ok(notify.with(beside, watch))
 }
 
 fn ready_to_run(message: Option<Message>) -> Result<(), Failure> {
@@ -221,6 +294,7 @@ fn hand_over(
 /// # Errors
 /// A plan or a record that can't be read.
 pub fn started(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
+    again::note(paths, name, |last| last.is_ready = true);
     let loaded = load(paths, name)?;
     let record = running::find(paths, name).map_err(|error| {
         Failure::new(Status::Config, format!("can't read what was started as {name}: {error}"))
@@ -234,7 +308,8 @@ pub fn started(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
 /// Keeps the plan that has just worked, for the generator to fall back to when the container file goes bad.
 /// That it can't be kept is no reason to stop a container that runs.
 fn keep(paths: &Paths, loaded: &Loaded) {
-    if loaded.plan.outdated.is_some() {
+    // A transient one has no file that could go bad.
+    if loaded.plan.outdated.is_some() || loaded.plan.held.is_some() || loaded.transient {
         return;
     }
     let folder = paths.last_good();

@@ -10,15 +10,20 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::again::{self, Last};
 use super::failure::{Failure, Status};
 use super::target::cgroup_of;
-use super::{load, network};
+use super::words::{self, End, Known, Words};
+use super::{handover, load, machined, network};
 use crate::check::RootSource;
 use crate::host::Paths;
 use crate::image::Store;
+use crate::journal::Kind;
 use crate::plan::unit::STOP_TIMEOUT;
+use crate::running;
 use crate::spec::{ContainerName, Signal};
 use crate::sys::process;
+use crate::transient;
 
 /// How long before systemd's own time limit the wait for a stopping container ends.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -68,7 +73,9 @@ pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<O
     }
     process::send_signal_to(pidfd.as_fd(), Signal::KILL.number());
     ended_within(&pidfd, MARGIN);
-    Ok(Some(explanation(name, &loaded.plan.source.display().to_string())))
+    let Words { why, hint, .. } =
+        words::not_ended(&loaded.container, &loaded.plan.source.display().to_string());
+    Ok(Some(format!("{name}: {why}; {}", hint.unwrap_or_default())))
 }
 
 /// Whether a process lies in this unit's cgroup, in which systemd has put this one too, perhaps in a child
@@ -95,36 +102,56 @@ pub(super) fn ended_within(pidfd: &OwnedFd, patience: Duration) -> bool {
     }
 }
 
-fn explanation(name: &ContainerName, file: &str) -> String {
-    format!(
-        "{name} did not end within its stop timeout and was killed. A container's process 1 only gets the \
-         signals that it handles: set [stop] signal to one that makes it end, or init = true, or a longer \
-         [stop] timeout, in {file}"
-    )
-}
-
 /// What is left to do after the end of a container: what it had of the network is taken back.
 ///
 /// # Errors
 /// What can't be taken back; the next start does.
 pub fn stopped(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
-    network::leave(paths, name)
+    // Before it is started again, perhaps.
+    let _ = machined::unregister(paths, name);
+    network::leave(paths, name)?;
+    match transient::of_this_unit(paths, name) {
+        Some(folder) => transient::give_back_leases(paths, name, &folder)
+            .map_err(|error| Failure::from_error(Status::Config, &error)),
+        None => Ok(()),
+    }
 }
 
-/// What to say after the end of a container, from what systemd says of it (systemd.exec(5),
-/// `$SERVICE_RESULT`, `$EXIT_STATUS`): the way out of a stop that ran into its time limit.
-pub fn last_words(
-    paths: &Paths,
-    name: &ContainerName,
-    result: Option<&str>,
-    status: Option<&str>,
-) -> Option<String> {
-    if result != Some("timeout") || status != Some("KILL") {
+/// The last words on a container, after its end: said to systemd, for `systemctl status` and `wharf ps`, and given
+/// back for the journal. Of a start that has failed the executor has said why.
+pub fn last_words(paths: &Paths, name: &ContainerName, end: End<'_>) -> Option<(Kind, String)> {
+    let last = again::last(paths, name);
+    if last.as_ref().is_some_and(|last| last.has_failed) {
         return None;
     }
-    let file = load(paths, name)
-        .map_or_else(|_| "its container file".into(), |loaded| loaded.plan.source.display().to_string());
-    Some(explanation(name, &file))
+    // As it was started; the file may say something else now.
+    let (container, file) = match running::find(paths, name).ok().flatten() {
+        Some(record) => (record.container, record.source),
+        None => load(paths, name).ok().map(|loaded| (loaded.container, loaded.plan.source))?,
+    };
+    let said =
+        words::needs_status(end, &container).then(|| again::properties(name, &["StatusText"])).flatten();
+    let said =
+        said.as_deref().and_then(|text| text.trim_end().strip_prefix("StatusText=")).unwrap_or_default();
+    let known = Known {
+        container: &container,
+        file: &file.display().to_string(),
+        is_ready: last.as_ref().is_some_and(|last| last.is_ready),
+        age: last.as_ref().map(Last::age),
+        said,
+    };
+    let Words { entry, why, hint } = words::words(end, known)?;
+    handover::status(&capital(&why));
+    let text = match hint {
+        Some(hint) => format!("{name}: {why}; {hint}"),
+        None => format!("{name}: {why}"),
+    };
+    Some((entry, text))
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Why a container's file can't be used: the findings that the generator has left for its stub unit.
@@ -133,7 +160,7 @@ pub fn refuse(paths: &Paths, name: &ContainerName) -> Failure {
     for candidate in candidates.into_iter().flatten() {
         let path = paths.plan(candidate.as_str()).with_extension("findings");
         match fs::read_to_string(&path) {
-            Ok(findings) => return Failure::new(Status::Config, findings.trim_end()),
+            Ok(findings) => return Failure::new(Status::Config, findings.trim_end()).of(Kind::BadFile),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Failure::new(Status::Config, format!("can't read {}: {error}", path.display()));
@@ -141,5 +168,6 @@ pub fn refuse(paths: &Paths, name: &ContainerName) -> Failure {
         }
     }
     Failure::new(Status::Config, format!("the file of {name} has mistakes"))
+        .of(Kind::BadFile)
         .hint(format!("wharf check {name} shows them"))
 }

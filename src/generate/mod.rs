@@ -28,11 +28,13 @@ use std::path::Path;
 pub use images::{ImageListing, image_name, images, settings};
 pub use read::{Found, Listing, container_name, last_good, list, loose, read};
 
-use crate::check::{Checked, CheckedImage, CheckedSettings, Supplies};
+use crate::check::{Checked, CheckedImage, CheckedSettings, Container, Supplies};
+use crate::held;
 use crate::host::{HostFacts, Paths};
+use crate::plan::held::Held;
 use crate::plan::{self, Files};
 use crate::report::{self, Finding};
-use crate::spec::ImageName;
+use crate::spec::{ContainerName, ImageName};
 
 /// From this many containers on a second thread earns more than it costs.
 const WORTH_A_THREAD: usize = 64;
@@ -67,9 +69,39 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
         let out = write::Folder::make(normal)?;
         let threads = threads(containers.len());
         let host = &settings.settings;
+        let marks = held::all(paths);
+        let applying = !marks.is_empty() && held::is_applying(paths);
+        let stands = |held: &Held, container: &Container| {
+            let now = held::fingerprint(paths, container, &plan::trust(container, host));
+            held.is_in_force(&now, applying)
+        };
+        // An instance without files of its own has no unit of its own either, unless it is held back.
+        let mut instances = Vec::new();
+        for (name, held) in &marks {
+            let (Some(instance), Some(template)) = (name.instance(), name.template()) else { continue };
+            let of = |wanted: &ContainerName| containers.iter().find(|(files, _)| files.name == *wanted);
+            if of(name).is_none()
+                && let Some((files, Checked { container: Some(container), .. })) = of(&template)
+                && stands(held, &container.instance(instance))
+            {
+                instances.push((held, report::Place::file(&files.main)));
+            }
+        }
+        for (held, place) in instances {
+            if let Some(output) = plan::held_output(held, facts, host) {
+                findings.push(held_back(held, &place));
+                findings.extend(out.put(&output).err().map(|error| unwritten(&place, &error)));
+            }
+        }
         let left = in_parts(&mut containers, threads, |(files, checked)| {
-            let output = plan::output(files, checked, || last_good(paths, &files.name), facts, host);
+            let mark = marks.get(&files.name);
+            let held = mark.filter(|held| checked.container.as_ref().is_some_and(|now| stands(held, now)));
+            let output = held.and_then(|held| plan::held_output(held, facts, host)).unwrap_or_else(|| {
+                let good = || last_good(paths, &files.name).or_else(|| Some(mark?.plan(facts, host)));
+                plan::output(files, checked, good, facts, host)
+            });
             let mut findings = std::mem::take(&mut checked.findings);
+            findings.extend(held.map(|held| held_back(held, &report::Place::file(&files.main))));
             if let Err(error) = out.put(&output) {
                 findings.push(unwritten(&report::Place::file(&files.main), &error));
             }
@@ -178,6 +210,15 @@ fn in_parts<T: Send, R: Send>(items: &mut [T], threads: usize, one: impl Fn(&mut
         // A thread can't panic in checking; should it in writing, the others' work stands.
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     })
+}
+
+fn held_back(held: &Held, place: &report::Place) -> Finding {
+    let name = held.name();
+    Finding::warning(
+        place.clone(),
+        format!("{name} is held back, and runs its last good plan: {}", held.reason()),
+    )
+    .hint(format!("edit its files, or try the same again: wharf apply --retry {name}"))
 }
 
 fn unwritten(place: &report::Place, error: &io::Error) -> Finding {

@@ -11,6 +11,9 @@ use super::{Book, LeaseError, failed, hash, read, write};
 use crate::net::Addresses;
 use crate::spec::ContainerName;
 
+/// The folder of these leases.
+pub(super) const KIND: &str = "addresses";
+
 /// The networks that containers have their addresses from: an IPv4 network of at most 65,536 addresses, and an
 /// IPv6 network of at least as many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +133,7 @@ pub fn addresses(state: &Path, name: &ContainerName) -> Result<Lease, LeaseError
         return Ok(pools.lease(number));
     }
     // The book's rule for numbers plays no part in locking.
-    let _lock = Book::new(state, "addresses", "", |_| true).lock(state)?;
+    let _lock = Book::new(state, KIND, "", |_| true).lock(state)?;
     let pools = match pools(&path)? {
         Some(pools) => pools,
         None => choose(&path)?,
@@ -154,9 +157,7 @@ pub fn addresses(state: &Path, name: &ContainerName) -> Result<Lease, LeaseError
 
 fn book(state: &Path, pools: Pools) -> Book {
     let size = pools.size();
-    Book::new(state, "addresses", "a number within the pools", move |number| {
-        number > HOST && number < size - 1
-    })
+    Book::new(state, KIND, "a number within the pools", move |number| number > HOST && number < size - 1)
 }
 
 fn pools(path: &Path) -> Result<Option<Pools>, LeaseError> {

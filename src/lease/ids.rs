@@ -6,6 +6,9 @@ use std::path::Path;
 use super::{Book, LeaseError, hash};
 use crate::spec::ContainerName;
 
+/// The folder of these leases.
+pub(super) const KIND: &str = "ids";
+
 /// How many ids a container has: what its files may say (0 to 65535), and what systemd's own tools use.
 pub const IDS: u32 = 65_536;
 
@@ -28,7 +31,7 @@ pub fn found_ids(state: &Path, name: &ContainerName) -> Result<Option<u32>, Leas
 pub fn ids(state: &Path, name: &ContainerName) -> Result<u32, LeaseError> {
     let good =
         |base: u32| base >= FIRST && (base - FIRST).is_multiple_of(IDS) && (base - FIRST) / IDS < RANGES;
-    let book = Book::new(state, "ids", "the first id of a range", good);
+    let book = Book::new(state, KIND, "the first id of a range", good);
     if let Some(base) = book.find(name.as_str())? {
         return Ok(base);
     }
@@ -51,7 +54,7 @@ pub fn ids(state: &Path, name: &ContainerName) -> Result<u32, LeaseError> {
 fn book(state: &Path) -> Book {
     let good =
         |base: u32| base >= FIRST && (base - FIRST).is_multiple_of(IDS) && (base - FIRST) / IDS < RANGES;
-    Book::new(state, "ids", "the first id of a range", good)
+    Book::new(state, KIND, "the first id of a range", good)
 }
 
 /// Ranges that /etc/subuid and /etc/subgid give to somebody, first and last id.

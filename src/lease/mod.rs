@@ -11,7 +11,7 @@
 //! A lease is written beside its place, synced and renamed there, and then its folder is synced: after a
 //! power cut it is there whole or not at all. Finding a lease takes no lock. Leases of containers that are
 //! declared no more stay, so that a file that was taken away for a day finds its data's owners and its
-//! address again.
+//! address again. Those of what `wharf run` has started go with it.
 
 mod addresses;
 mod ids;
@@ -155,6 +155,39 @@ fn make_folders(state: &Path, folder: &Path) -> Result<(), LeaseError> {
         }
         if let Some(parent) = path.parent() {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync", parent))?;
+        }
+    }
+    Ok(())
+}
+
+const KINDS: [&str; 2] = [ids::KIND, addresses::KIND];
+
+/// Whether there is a lease under this name.
+pub fn is_known(state: &Path, name: &ContainerName) -> bool {
+    KINDS.iter().any(|kind| state.join("leases").join(kind).join(name.as_str()).exists())
+}
+
+/// Takes a container's leases back. Nothing is synced: one that comes again with a power cut is only a lease more.
+///
+/// # Errors
+/// A file that can't be locked or removed.
+pub fn release(state: &Path, name: &ContainerName) -> Result<(), LeaseError> {
+    let leases = state.join("leases");
+    if !is_known(state, name) {
+        return Ok(());
+    }
+    let path = leases.join("lock");
+    let lock = File::create(&path).map_err(failed("open", &path))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+        .map_err(io::Error::from)
+        .map_err(failed("lock", &path))?;
+    for kind in KINDS {
+        let path = leases.join(kind).join(name.as_str());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &path)(error));
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::unit::{COMMENT, EXECUTOR, argument, percent};
+use super::unit::{COMMENT, EXECUTOR, argument, percent, refuses};
 use crate::check::{Overlap, Proxy, Socket, Starting, Timer};
 use crate::host::HostFacts;
 use crate::spec::{ContainerName, Listen, Protocol, show_duration};
@@ -96,7 +96,13 @@ pub fn boot_links(name: &ContainerName, starting: &Starting) -> Vec<BootLink> {
     links
 }
 
-/// The units beside a container's. They are made for a refused one as well, as far as its file can be read: a unit
+/// How many connections a proxy carries at once. systemd-socket-proxyd(8) closes those beyond 256 otherwise.
+pub const CONNECTIONS: u32 = 4096;
+
+/// What one of them takes of descriptors: a socket on either side, and a pipe each way.
+const DESCRIPTORS: u32 = 6;
+
+/// The units beside a container's. They are made for a `refused` one as well, as far as its file can be read: a unit
 /// that goes away at a reload leaves a timer that never elapses again and a socket that nobody listens at, also
 /// when the file has been put right. What they start then fails, and says why.
 pub fn companions(
@@ -104,6 +110,7 @@ pub fn companions(
     starting: &Starting,
     source: &Path,
     facts: HostFacts,
+    refused: bool,
 ) -> Vec<Companion> {
     let Starting { kind: _, timer, socket } = starting;
     let percent = percent(name);
@@ -121,21 +128,31 @@ pub fn companions(
     if let Some(timer) = timer {
         put(timer_unit(name), [head("Times of"), timer_section(name, timer, facts)]);
         if timer.overlap == Overlap::Restart {
-            put(restart_unit(name), [head("Restart at its time of"), restart_section(name)]);
+            let mut unit = head("Restart at its time of");
+            // Given up, it would take the timer with it.
+            unit.word("StartLimitIntervalSec", "0");
+            put(restart_unit(name), [unit, restart_section(name)]);
         }
     }
     if let Some(socket) = socket {
         put(socket_unit(name), [head("Sockets of"), socket_section(name, socket)]);
         if let Some(proxy) = &socket.proxy {
             let mut unit = head("Proxy of");
-            for needed in [socket_unit(name), name.unit()] {
-                let needed = instance_of(&needed);
-                unit.text("Requires", &needed, percent).text("After", &needed, percent);
+            let sockets = instance_of(&socket_unit(name));
+            unit.text("Requires", &sockets, percent).text("After", &sockets, percent);
+            // A refused one's is refused itself: it waits between its starts, as a unit whose requirement fails
+            // doesn't, and the waiting client would have it start again at once, for ever.
+            if !refused {
+                // A container that ends takes its proxy along, which would go on accepting clients for nobody; then
+                // the next client starts both, or waits for the container's own restart. `Requires=` follows a stop
+                // that was asked for only.
+                let container = instance_of(&name.unit());
+                unit.text("BindsTo", &container, percent).text("After", &container, percent);
             }
             // With a short `idle-stop`, clients that come and go may have it start at any rate. Given up by its own
             // limit it would take the sockets with it, for good; they have one of theirs (TriggerLimitBurst=).
             unit.word("StartLimitIntervalSec", "0");
-            put(proxy_unit(name), [unit, proxy_section(name, proxy)]);
+            put(proxy_unit(name), [unit, proxy_section(name, proxy, refused)]);
         }
     }
     all
@@ -156,7 +173,9 @@ fn timer_section(name: &ContainerName, timer: &Timer, facts: HostFacts) -> Secti
     if let Some(time) = every {
         // Counted from the last start, so there has to be a first.
         if on_boot.is_none() && on_calendar.is_empty() {
-            section.word("OnActiveSec", show_duration(Duration::ZERO));
+            // Not `OnActiveSec=`, which each reload counts anew, and would have a start of its own (`timer_coldplug`
+            // of systemd's src/core). This one is over once there was a start.
+            section.word("OnBootSec", show_duration(Duration::ZERO));
         }
         section.word("OnUnitActiveSec", show_duration(*time));
     }
@@ -247,19 +266,25 @@ pub(super) fn instance_of(unit: &str) -> String {
     unit.replace("@.", "@%i.")
 }
 
-fn proxy_section(name: &ContainerName, proxy: &Proxy) -> Section {
+fn proxy_section(name: &ContainerName, proxy: &Proxy, refused: bool) -> Section {
     // Both are the plan's, where the executor finds them with the container's address.
     let Proxy { to: _, idle_stop: _ } = proxy;
     let name_ = argument(name);
     let percent = percent(name);
     let mut section = Section::new("Service");
+    section.word("Type", "notify");
+    if refused {
+        refuses(&mut section, &name_, percent, true);
+    } else {
+        section.command("ExecStart", "", EXECUTOR, &[("proxy", Percent::Literal), (&name_, percent)]);
+    }
     section
-        .word("Type", "notify")
-        .command("ExecStart", "", EXECUTOR, &[("proxy", Percent::Literal), (&name_, percent)])
         .word("Slice", "wharf.slice")
         .text("SyslogIdentifier", &name_, percent)
-        // It begins as root, to read the plan, and goes on as nobody of the container's range of ids.
-        .word("CapabilityBoundingSet", "CAP_SETUID CAP_SETGID")
+        .word("LimitNOFILE", (CONNECTIONS * DESCRIPTORS + 64).to_string())
+        // It begins as root, to read the plan and to connect to a path that is somebody else's, and goes on as
+        // nobody of the container's range of ids, without any.
+        .word("CapabilityBoundingSet", "CAP_DAC_OVERRIDE CAP_SETUID CAP_SETGID")
         .word("NoNewPrivileges", "yes")
         .word("PrivateDevices", "yes")
         .word("PrivateTmp", "yes")
@@ -290,7 +315,7 @@ mod tests {
     fn a_timer_that_cannot_be_read_waits() {
         let starting = Starting { timer: Some(Timer::default()), ..Starting::default() };
         let name = "job".parse().expect("a name");
-        let units = companions(&name, &starting, Path::new("/etc/x"), HostFacts::default());
+        let units = companions(&name, &starting, Path::new("/etc/x"), HostFacts::default(), true);
         assert!(units[0].text.contains("\nOnCalendar=2199-12-31\n"), "{}", units[0].text);
         assert_eq!(boot_links(&name, &starting), [(TIMERS, "job-container.timer".to_owned())]);
     }

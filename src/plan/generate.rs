@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::companions::{BootLink, Companion, boot_links, companions};
+use super::held::Held;
 use super::{PLAN_FORMAT, Plan, unit};
-use crate::check::{self, Checked, Connections, Container, RootSource, Starting, Supplies};
+use crate::check::{self, Checked, Connections, Container, Ending, RootSource, Starting, Supplies};
 use crate::host::HostFacts;
 use crate::report::{self, Finding, Level, Place, Source, Style};
 use crate::settings::{Policy, Settings};
@@ -68,6 +69,7 @@ pub fn check(files: &Files) -> Checked {
             autostart: false,
             connections: Connections::default(),
             starting: Starting::default(),
+            ending: Ending::default(),
         },
     )
 }
@@ -150,9 +152,10 @@ pub fn output(
             format: PLAN_FORMAT,
             source: files.main.path.clone(),
             outdated: None,
+            held: None,
             trust: policy(container, settings),
             unit: unit::unit(container, &files.main.path, facts),
-            companions: companions(&name, &starting(container), &files.main.path, facts),
+            companions: companions(&name, &starting(container), &files.main.path, facts, false),
             container: container.clone(),
         };
         if let Ok(text) = serde_json::to_string(&plan) {
@@ -184,8 +187,8 @@ pub fn output(
         }
     }
     Output {
-        unit: unit::refusal(&name, checked.starting.kind, &files.main.path, &problem),
-        companions: companions(&name, &checked.starting, &files.main.path, facts),
+        unit: unit::refusal(&name, &checked.starting, &checked.ending, &files.main.path, &problem),
+        companions: companions(&name, &checked.starting, &files.main.path, facts, true),
         boot: if checked.autostart { boot_links(&name, &checked.starting) } else { Vec::new() },
         name,
         beside: Beside::Findings(text),
@@ -193,7 +196,29 @@ pub fn output(
     }
 }
 
-fn starting(container: &Container) -> Starting {
+/// What to leave for a container whose files say something that was tried and didn't work: its last good plan.
+pub fn held_output(held: &Held, facts: HostFacts, settings: &Settings) -> Option<Output> {
+    let plan = held.plan(facts, settings);
+    let json = serde_json::to_string(&plan).ok()?;
+    let boot = boot(&plan.container);
+    let Plan { unit, companions, .. } = plan;
+    Some(Output {
+        name: held.name().clone(),
+        unit,
+        beside: Beside::Plan(json),
+        companions,
+        boot,
+        image: None,
+    })
+}
+
+/// What the host asks of a container's image.
+pub fn trust(container: &Container, settings: &Settings) -> Policy {
+    policy(container, settings)
+}
+
+/// What of a container has to do with when it starts.
+pub fn starting(container: &Container) -> Starting {
     let Container { kind, timer, socket, .. } = container;
     Starting { kind: *kind, timer: timer.clone(), socket: socket.clone() }
 }
@@ -208,7 +233,7 @@ fn image_of(container: &Container) -> Option<(Reference, String)> {
 }
 
 /// What the host asks of the container's image; nothing of a folder.
-fn policy(container: &Container, settings: &Settings) -> Policy {
+pub(super) fn policy(container: &Container, settings: &Settings) -> Policy {
     match &container.source {
         RootSource::Image(reference) => {
             let own = container.supply.as_ref().and_then(|supply| supply.trust.as_ref());
@@ -258,6 +283,24 @@ mod tests {
         let refused = output(&bad, &check(&bad), || None, HostFacts::default(), &Settings::default());
         assert!(refused.unit.contains("wharf-executor refuse nginx"), "{}", refused.unit);
         assert!(!refused.boot.is_empty());
+    }
+
+    #[test]
+    fn refused_ones_are_never_given_up() {
+        let refused = |text: &str| {
+            let bad = files(&format!("imge = 1\n{text}"));
+            output(&bad, &check(&bad), || None, HostFacts::default(), &Settings::default())
+        };
+        let plain = refused("").unit;
+        assert!(plain.contains("\nStartLimitIntervalSec=0\n") && !plain.contains("Restart"), "{plain}");
+        let again = "\nRestart=on-failure\nRestartSec=30s\n";
+        assert!(refused("[socket]\nlisten = ['80']\n").unit.contains(again));
+        // Behind a proxy it is that which clients start.
+        let behind = refused("[socket]\nlisten = ['80']\nproxy = true\n");
+        assert!(!behind.unit.contains("Restart"), "{}", behind.unit);
+        let proxy = &behind.companions[1].text;
+        assert!(proxy.contains(again) && proxy.contains("wharf-executor refuse nginx\n"), "{proxy}");
+        assert!(!proxy.contains("nginx-container.service"), "{proxy}");
     }
 
     #[test]

@@ -5,14 +5,15 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::process::{ImageProcess, ProcessError};
-use super::unit::STOP_TIMEOUT;
+use super::unit::{START_TIMEOUT, STOP_TIMEOUT};
 use crate::check::{Container, Health, HealthCheck, OnFailure, Ready};
 use crate::image::Healthcheck;
 use crate::spec::{HttpTarget, Signal, TcpTarget, show_duration};
 
 /// What holds where neither the file nor the image says anything: as Docker has it.
-const INTERVAL: Duration = Duration::from_secs(30);
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub const INTERVAL: Duration = Duration::from_secs(30);
+/// The same of `timeout`.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRIES: u32 = 3;
 
 /// The shortest time without a word from the init that counts as its end: a host may be busy for a while, and to end a
@@ -53,6 +54,14 @@ pub fn state_of(status_text: &str) -> Option<&'static str> {
     STATES.into_iter().find(|state| *state == word)
 }
 
+/// Whether such a line tells of checks that fail, with no verdict yet.
+pub fn is_doubtful(status_text: &str) -> bool {
+    status_text
+        .strip_prefix(PREFIX)
+        .and_then(|text| text.strip_prefix(HEALTHY))
+        .is_some_and(|more| more.starts_with(", but "))
+}
+
 /// What the init does beside its other duties.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Watch {
@@ -76,6 +85,9 @@ pub struct Watch {
     /// How long systemd waits for a word, where its unit can't say so: the generator doesn't read images.
     #[serde(serialize_with = "perhaps_shown", skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Duration>,
+    /// How much longer a start may take from the init's first word on, where only the image says so.
+    #[serde(serialize_with = "perhaps_shown", skip_serializing_if = "Option::is_none")]
+    pub start_timeout: Option<Duration>,
     /// The signal that asks the program to end.
     pub stop_signal: Signal,
     /// And how long it may take.
@@ -159,6 +171,10 @@ fn joined(container: &Container, health: &Health, image: &ImageProcess) -> Optio
     let interval = interval.or(own.interval()).unwrap_or(INTERVAL);
     let timeout = timeout.or(own.timeout()).unwrap_or(TIMEOUT);
     let retries = retries.or(own.retries()).unwrap_or(RETRIES);
+    let ready = container.ready == Ready::Healthy;
+    // What the file says of it is in the unit.
+    let more =
+        own.start_period().filter(|_| ready && start_period.is_none() && !has_start_timeout(container));
     Some(Watch {
         check,
         interval,
@@ -166,11 +182,17 @@ fn joined(container: &Container, health: &Health, image: &ImageProcess) -> Optio
         retries,
         start_period: start_period.or(own.start_period()).unwrap_or_default(),
         on_failure: *on_failure,
-        ready: container.ready == Ready::Healthy,
+        ready,
         watchdog: from_image.then(|| patience(interval, timeout, retries)),
+        start_timeout: more.map(|time| time.saturating_add(START_TIMEOUT)),
         stop_signal: stop_signal(container, image),
         stop_timeout: container.stop.timeout.unwrap_or(STOP_TIMEOUT),
     })
+}
+
+/// Whether the file says itself how long a start may take.
+fn has_start_timeout(container: &Container) -> bool {
+    container.systemd.service.iter().any(|(key, _)| ["TimeoutSec", "TimeoutStartSec"].contains(&key.as_str()))
 }
 
 /// As far as the file alone says, to be shown where the image can't be asked.
@@ -241,6 +263,22 @@ mod tests {
         }
         assert!(watch(&asked, &ImageProcess::default(), "x.toml").is_err());
         assert!(without_image(&asked).is_some());
+    }
+
+    #[test]
+    fn a_start_takes_as_long_as_the_image_says() {
+        let mut image = image(&["CMD", "true"], 0);
+        image.healthcheck.as_mut().expect("a check").start_period = 300_000_000_000;
+        let found = |text: &str| {
+            let found = watch(&container(text), &image, "x.toml").expect("a check").expect("a check");
+            (found.start_period.as_secs(), found.start_timeout.map(|time| time.as_secs()))
+        };
+        assert_eq!(found("ready = 'healthy'\nhealth.image = true"), (300, Some(390)));
+        assert_eq!(found("health.image = true"), (300, None));
+        let own = "ready = 'healthy'\nhealth = { image = true, start-period = '1s' }";
+        assert_eq!(found(own), (1, None));
+        let own = "ready = 'healthy'\nhealth.image = true\nsystemd.Service.TimeoutStartSec = '3s'";
+        assert_eq!(found(own), (300, None));
     }
 
     #[test]

@@ -5,9 +5,11 @@ pub mod companions;
 mod footprint;
 mod generate;
 pub mod health;
+pub mod held;
 mod image;
 pub mod process;
 pub mod steps;
+pub mod transient;
 pub mod unit;
 
 use std::path::PathBuf;
@@ -22,9 +24,9 @@ pub use image::{
     image_output, implicit_output,
 };
 
-pub use companions::{BOOT_FOLDERS, Companion};
+pub use companions::{BOOT_FOLDERS, CONNECTIONS, Companion};
 pub use footprint::{Footprint, footprint};
-pub use generate::{Beside, Files, Output, check, compare, document, output};
+pub use generate::{Beside, Files, Output, check, compare, document, held_output, output, starting, trust};
 
 /// The version of the form of [`Plan`]; the executor refuses any other, and says to reload systemd.
 pub const PLAN_FORMAT: u32 = 2;
@@ -42,6 +44,9 @@ pub struct Plan {
     /// Why this is the last good plan and not what the files say now: the findings, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated: Option<String>,
+    /// Why this is the last good plan though the files have no mistakes: what they say was tried, and failed. One line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// What its image must have for a start, as `wharf.toml` says for its repository.
     #[serde(default, skip_serializing_if = "Policy::is_any")]
     pub trust: Policy,

@@ -409,7 +409,7 @@ fn inner(container: &Container, process: &Process) -> Vec<InnerStep> {
     steps.push(InnerStep::FilterCalls);
     steps.push(InnerStep::Gate);
     let (arguments, watch) = (process.arguments.clone(), process.watch.clone());
-    steps.push(InnerStep::Run { arguments, init: container.init || watch.is_some(), watch });
+    steps.push(InnerStep::Run { arguments, init: container.has_init(), watch });
     steps
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::companions::{instance_of, proxy_unit, socket_unit};
 use super::health;
 use crate::check::{
-    Container, Health, Kind, Limits, MountKind, Network, NotifyAccess, OnFailure, Proxy, Ready, Reload,
-    Restart, RootSource,
+    Container, Ending, Health, Kind, Limits, MountKind, Network, NotifyAccess, OnFailure, Proxy, Ready,
+    Reload, Restart, RootSource, Starting,
 };
 use crate::host::HostFacts;
 use crate::spec::{ContainerName, LinkTarget, Signal, show_duration};
@@ -27,33 +27,94 @@ pub fn unit(container: &Container, source: &Path, facts: HostFacts) -> String {
 
 /// The unit of a container whose files have errors and that has no last good plan: starting it fails and
 /// prints them. `problem` is the first of them, in one line.
-pub fn refusal(name: &ContainerName, kind: Kind, source: &Path, problem: &str) -> String {
+pub fn refusal(
+    name: &ContainerName,
+    starting: &Starting,
+    ending: &Ending,
+    source: &Path,
+    problem: &str,
+) -> String {
     let mut unit = Section::new("Unit");
     unit.text("Description", &format!("{name}: refused, {problem}"), Percent::Literal)
         .word("Documentation", "man:wharf-container(5)")
-        .quoted("SourcePath", &source.to_string_lossy(), Percent::Literal);
+        .quoted("SourcePath", &source.to_string_lossy(), Percent::Literal)
+        // A timer or a socket whose unit is given up fails with it, for good.
+        .word("StartLimitIntervalSec", "0");
     let mut service = Section::new("Service");
-    // As the real unit has it: a container that still runs from before keeps its type.
-    service
-        .word("Type", service_type(kind))
-        .word("NotifyAccess", "all")
-        .command(
-            "ExecStart",
-            "",
-            EXECUTOR,
-            &[("refuse", Percent::Literal), (name.as_str(), Percent::Literal)],
-        )
-        .word("KillMode", "mixed")
-        .word("Slice", "wharf.slice")
-        .word("Delegate", "yes")
-        .text("SyslogIdentifier", name.as_str(), Percent::Literal);
+    // A container that still runs from before keeps its type, if not its reload, and its end, as far as its file can be
+    // read. One whose start has worked keeps all of its unit, that of its last good plan.
+    service.word("Type", service_type(starting.kind)).word("NotifyAccess", "all");
+    let by_clients = starting.socket.as_ref().is_some_and(|socket| socket.proxy.is_none());
+    refuses(&mut service, name.as_str(), Percent::Literal, by_clients);
+    service.word("KillMode", "mixed").word("Slice", "wharf.slice").word("Delegate", "yes").text(
+        "SyslogIdentifier",
+        name.as_str(),
+        Percent::Literal,
+    );
+    keep_end(&mut service, starting.kind, ending);
     Unit::new([unit, service]).render(COMMENT)
+}
+
+/// How long what clients start waits until it refuses anew.
+const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+
+/// What says why a file can't be used. `by_clients` is what a socket starts: a client that waits would have it start
+/// again at once, and either it or the socket would be given up. While it waits to be restarted, the socket waits
+/// too; and the reload after the file was put right finds that time over, and clients are served.
+pub(super) fn refuses(service: &mut Section, name: &str, percent: Percent, by_clients: bool) {
+    service.command("ExecStart", "", EXECUTOR, &[("refuse", Percent::Literal), (name, percent)]);
+    if by_clients {
+        service.word("Restart", "on-failure").word("RestartSec", show_duration(REFUSED_AGAIN));
+    }
+}
+
+/// What the real unit says of the end.
+fn keep_end(service: &mut Section, kind: Kind, ending: &Ending) {
+    let Ending { stop_signal, by_init, is_checked, is_watched } = ending;
+    if let Some(signal) = stop_signal {
+        service.word("KillSignal", signal.to_string());
+    }
+    if *is_watched {
+        watchdog_kills(service);
+    }
+    if kind.is_service() && *by_init {
+        clean_ends(service);
+    }
+    if *is_checked {
+        watchdog_is_init(service);
+    }
+}
+
+/// SIGABRT, systemd's own choice, reaches no process 1 of a container that hasn't asked for it, and one that hangs would
+/// be left alone for as long as a stop may take.
+fn watchdog_kills(service: &mut Section) {
+    service.word("WatchdogSignal", "SIGKILL");
+}
+
+/// The init stops the program by the signal that it is to be stopped with; SIGABRT, the default, would be a crash to a
+/// database.
+fn watchdog_is_init(service: &mut Section) {
+    if let Ok(signal) = health::WATCHDOG_SIGNAL.to_string().parse::<Signal>() {
+        service.word("WatchdogSignal", signal.to_string());
+    }
+}
+
+/// Process 1 can't die of its program's signal and says it by its status. These are the signals that systemd takes for
+/// a clean end (systemd.service(5), SuccessExitStatus=): HUP, INT, PIPE and TERM. Of a oneshot it takes none for one.
+fn clean_ends(service: &mut Section) {
+    service.word("SuccessExitStatus", "129 130 141 143");
 }
 
 /// The description of a unit that runs the last good plan.
 pub fn outdated_description(container: &Container, problem: &str) -> String {
     let name = container.description.as_deref().unwrap_or(container.name.as_str());
     format!("{name} (RUNS ITS LAST GOOD PLAN: {problem})")
+}
+
+/// The description of a unit that runs the last good plan because what the files say has failed.
+pub fn held_description(container: &Container, reason: &str) -> String {
+    let name = container.description.as_deref().unwrap_or(container.name.as_str());
+    format!("{name} (HELD BACK: {reason})")
 }
 
 pub(super) fn percent(name: &ContainerName) -> Percent {
@@ -69,7 +130,13 @@ pub(super) fn argument(name: &ContainerName) -> String {
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long a start may take: systemd's own default (`DefaultTimeoutStartSec=`).
-const START_TIMEOUT: Duration = Duration::from_secs(90);
+pub const START_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How long after the first end comes a restart, so that one crash is hardly felt.
+pub const SHORTEST_DELAY: Duration = Duration::from_millis(200);
+
+/// Settings of systemd's that say when a restart comes; with one of them in the file, it comes by them alone.
+pub const DELAYS: [&str; 3] = ["RestartSec", "RestartSteps", "RestartMaxDelaySec"];
 
 /// A oneshot's first process may be handed over to systemd as well as any other's.
 fn service_type(kind: Kind) -> &'static str {
@@ -190,7 +257,7 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         &call("start"),
     );
     match &container.reload {
-        // systemd sends it to the main process, and waits for the program's word.
+        // systemd sends it to the main process, which is the program here, and waits for its word.
         Some(Reload::Signal { signal, .. }) if kind == RELOADS => {
             service.word("ReloadSignal", signal.to_string());
         }
@@ -225,7 +292,7 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         };
         service.word(limit, show_duration(runtime));
     }
-    restart(&mut service, container.restart, facts);
+    restart(&mut service, container.restart);
     service
         .word("Slice", "wharf.slice")
         .word("Delegate", "yes")
@@ -235,14 +302,10 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         .word("OOMPolicy", "stop")
         .word("DevicePolicy", "closed");
     if container.ready == Ready::Notify && !container.init {
-        // SIGABRT, systemd's own choice, reaches no process 1 of a container that hasn't asked for it, and one that
-        // hangs would be left alone for as long as a stop may take.
-        service.word("WatchdogSignal", "SIGKILL");
+        watchdog_kills(&mut service);
     }
-    if container.init || container.health.is_some() {
-        // Process 1 can't die of its program's signal and says it by its status. These are the signals that
-        // systemd takes for a clean end (systemd.service(5), SuccessExitStatus=): HUP, INT, PIPE and TERM.
-        service.word("SuccessExitStatus", "129 130 141 143");
+    if container.kind.is_service() && container.has_init() {
+        clean_ends(&mut service);
     }
     if let Some(health) = &container.health {
         watchdog(&mut service, container, health);
@@ -252,7 +315,12 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         // expect it as the kernel has it.
         .word("IgnoreSIGPIPE", "no")
         // The journal would name the executor, which is long gone.
-        .text("SyslogIdentifier", &name, percent);
+        .text("SyslogIdentifier", &name, percent)
+        // On every line that it writes: `journalctl IMAGE_NAME=nginx:1.26`.
+        .quoted("LogExtraFields", &format!("CONTAINER_NAME={name}"), percent);
+    if let RootSource::Image(reference) = &container.source {
+        service.quoted("LogExtraFields", &format!("IMAGE_NAME={reference}"), Percent::Literal);
+    }
     if !container.user_namespace {
         // The container's root is the host's. Before its program runs, the executor's own file is within reach
         // by way of /proc/PID/exe (CVE-2019-5736); through this mount it can't be written.
@@ -273,21 +341,22 @@ const RELOADS: &str = "notify-reload";
 /// ready, the executor is the main process while it has something to say.
 fn notification(container: &Container, facts: HostFacts) -> (&'static str, &'static str) {
     let kind = match container.reload {
-        Some(Reload::Signal { wait: true, .. }) if facts.has_notify_reload() => RELOADS,
+        // An init would pass the signal on to a program that may not handle it, so there the executor sends it, and
+        // systemd waits all the same: a notify service that has said RELOADING=1 meanwhile goes on reloading when
+        // ExecReload= has ended (`service_enter_running` in its src/core/service.c).
+        Some(Reload::Signal { wait: true, .. }) if facts.has_notify_reload() && !container.has_init() => {
+            RELOADS
+        }
         _ => service_type(container.kind),
     };
     let own = container.ready == Ready::Notify && container.notify_access == NotifyAccess::Main;
-    (kind, if own && !facts.has_changing_notify_access() { "main" } else { "all" })
+    (kind, if own && !facts.has_changing_notify_access() { "exec" } else { "all" })
 }
 
 /// What systemd does with the words of the init that checks the container: see `exec::health`.
 fn watchdog(service: &mut Section, container: &Container, health: &Health) {
     service.word("WatchdogSec", show_duration(health::unit_patience(health)));
-    if let Ok(signal) = health::WATCHDOG_SIGNAL.to_string().parse::<Signal>() {
-        // The init stops the program by the signal that it is to be stopped with; SIGABRT, the default, would be a
-        // crash to a database.
-        service.word("WatchdogSignal", signal.to_string());
-    }
+    watchdog_is_init(service);
     if health.on_failure == OnFailure::Stop && container.restart != Restart::No {
         service.word("RestartPreventExitStatus", health::GIVEN_UP.to_string());
     }
@@ -299,21 +368,16 @@ fn watchdog(service: &mut Section, container: &Container, health: &Health) {
     }
 }
 
-fn restart(service: &mut Section, restart: Restart, facts: HostFacts) {
+fn restart(service: &mut Section, restart: Restart) {
     let text = match restart {
         Restart::No => "no",
         Restart::OnFailure => "on-failure",
         Restart::Always => "always",
     };
     service.word("Restart", text);
-    if restart == Restart::No {
-        return;
-    }
-    if facts.has_restart_steps() {
-        // From a fifth of a second, so that one crash is hardly felt, to a minute.
-        service.word("RestartSec", "200ms").word("RestartSteps", "8").word("RestartMaxDelaySec", "1min");
-    } else {
-        service.word("RestartSec", "2s");
+    if restart != Restart::No {
+        // The first of delays that grow; the executor waits for the rest of each (see `exec::again`).
+        service.word("RestartSec", show_duration(SHORTEST_DELAY));
     }
 }
 

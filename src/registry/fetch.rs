@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
+use ureq::http::Method;
+
 use super::client::Client;
 use super::download::{Downloads, WORKERS, note_failure};
 use super::error::RegistryError;
@@ -182,6 +184,30 @@ impl<'a> Fetcher<'a> {
         let answer =
             self.client.send(&endpoint.host, endpoint.repository(), &scopes, &ask, endpoint.is_mirror)?;
         self.client.accepted(answer, what, &endpoint.host, endpoint.repository())
+    }
+
+    /// The digest of what a reference names. Nothing is fetched where the registry says it by itself (OCI distribution,
+    /// "Checking if content exists in the registry").
+    pub(super) fn named(&self, place: &Place) -> Result<Digest, RegistryError> {
+        if let Some(digest) = place.digest {
+            return Ok(digest);
+        }
+        let tag = place.tag.as_deref().unwrap_or("latest");
+        let what = format!("image {place}");
+        let head = self.first(|endpoint| {
+            let mut ask = Ask::new(Method::HEAD, what.as_str(), endpoint.manifest(tag));
+            ask.headers.push(("accept", MANIFESTS.join(", ")));
+            let scopes = endpoint.scope(false);
+            let answer =
+                self.client.send(&endpoint.host, endpoint.repository(), &scopes, &ask, endpoint.is_mirror)?;
+            let answer = self.client.accepted(answer, &what, &endpoint.host, endpoint.repository())?;
+            Ok(answer.header("docker-content-digest").and_then(|text| text.parse().ok()))
+        });
+        match head {
+            Ok(Some(digest)) => Ok(digest),
+            // Who is asked for the whole says more about what is wrong.
+            Ok(None) | Err(_) => Ok(Digest::of(&self.root(place)?.bytes)),
+        }
     }
 
     /// What a reference names, checked by its digest if it has one.

@@ -62,6 +62,16 @@ pub struct SeenLayer {
     pub here: bool,
 }
 
+/// The digest of what a reference names at its registry: a manifest's, or an index's.
+///
+/// # Errors
+/// Any [`RegistryError`].
+pub fn named(client: &Client, store: &Store, reference: &Reference) -> Result<Digest, RegistryError> {
+    let place = Place::of(reference, &client.settings)?;
+    let endpoints = place.endpoints(&client.settings);
+    Fetcher::new(client, store, &endpoints, place.to_string()).named(&place)
+}
+
 /// Reads the manifest and the config of what a reference names.
 ///
 /// # Errors

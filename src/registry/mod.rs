@@ -71,7 +71,7 @@ pub use credentials::{Credentials, Login, Secret, forget, keep, own_file};
 pub use error::RegistryError;
 pub use fetch::{Pulled, pull};
 pub use login::verify;
-pub use look::{Offered, Seen, SeenLayer, look};
+pub use look::{Offered, Seen, SeenLayer, look, named};
 pub use partial::{KEPT, sweep};
 pub use place::Place;
 pub use push::{Compression, LayerTar, Pushed, push};

@@ -279,7 +279,7 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         Default::Is("\"30s\""),
         "health.timeout = \"5s\"",
-        "The time after which a check is killed and counts as failed.",
+        "The time after which a check is killed, with its process group, and counts as failed.",
     ),
     key(
         "hostname",
@@ -447,7 +447,7 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["main", "all"]),
         Default::Words("\"main\", and \"all\" with `init`"),
         "notify-access = \"all\"",
-        "With ready = \"notify\": who may speak to systemd, the container's process 1 or every process of it (`NotifyAccess=`).",
+        "With ready = \"notify\": who may speak to systemd, the container's process 1 or every process of it (`NotifyAccess=`). From systemd 254 on process 1 may itself let the others speak.",
     ),
     key(
         "publish",
@@ -461,7 +461,7 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["exec", "notify", "healthy"]),
         Default::Is("\"exec\""),
         "ready = \"healthy\"",
-        "When a start is done, and what links to it goes on: when the program runs, when it says so by sd_notify(3), or when the first check of [health] has passed. With \"notify\", what it says of its state, its watchdog and its descriptors reaches systemd as well.",
+        "When a start is done, and what links to it goes on: when the program runs, when it says so by sd_notify(3), or when the first check of [health] has passed. With \"notify\", what it says of its state, its watchdog and its descriptors reaches systemd as well; not with `user-namespace` = false, where systemd would take any process of the host for the container's if told so from inside.",
     ),
     key(
         "reload",
@@ -489,14 +489,21 @@ pub const KEYS: &[Key] = &[
         Kind::Flag,
         Default::Words("true with ready = \"notify\""),
         "reload = { signal = \"SIGHUP\", wait = false }",
-        "With `signal` and ready = \"notify\": the reload lasts until the program says that it is done (RELOADING=1 and then READY=1 of sd_notify(3); systemd 253).",
+        "With `signal` and ready = \"notify\": the reload lasts until the program says that it is done (RELOADING=1 together with MONOTONIC_USEC=, and then READY=1, of sd_notify(3)). From systemd 253 on systemd sends the signal itself then, where there is no `init`, without a look at whether the program handles it.",
     ),
     key(
         "restart",
         Kind::Choice(&["no", "on-failure", "always"]),
         Default::Is("\"always\""),
         "restart = \"on-failure\"",
-        "When systemd starts it again, with growing delay: never, after a failure, or after every end that nobody asked for. Without it, a job is never started again, and what takes its sockets from systemd, and is started by clients, after a failure. No job can be started again after a good end.",
+        "When systemd starts it again: never, after a failure, or after every end that nobody asked for; a fifth of a second later, and each time in a row twice as long, up to a minute, until it was up for ten minutes. With RestartSec= in [systemd.Service] that alone is the delay. Without it, a job, what has a timer and what has a `runtime` are never started again, and what takes its sockets from systemd, and is started by clients, after a failure. No job can be started again after a good end.",
+    ),
+    key(
+        "restart-on-change",
+        Kind::Texts,
+        Default::Words("none"),
+        "restart-on-change = [\"/etc/nginx\"]",
+        "Files and folders of the host that the program reads at its start, as configuration that is mounted: when what is in them has changed since, `wharf apply` restarts the container. Nothing watches them.",
     ),
     key(
         "root",
@@ -517,14 +524,14 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         Default::Words("no limit"),
         "runtime = \"2h\"",
-        "The longest that it may run; what takes longer is stopped, and has failed. A job is timed from the start of its start.",
+        "The longest that it may run; what takes longer is stopped, and has failed. Of a service, that is an end as any other, after which an explicit `restart` starts it again. A job is timed from the start of its start; without `runtime` it may take for ever, and boot waits for those that it starts.",
     ),
     key(
         "socket",
         Kind::Table,
         Default::Words("no sockets"),
         "socket.listen = [\"0.0.0.0:80\", \"[::]:80\"]",
-        "Sockets that systemd listens at, in NAME-container.socket: the first client starts the container, whose program gets them by sd_listen_fds(3).",
+        "Sockets that systemd listens at, in NAME-container.socket: the first client starts the container, whose program gets them by sd_listen_fds(3). They are the host's, whatever `network` says: with one, a program can reach what the host reaches, also at 127.0.0.1. One that isn't trusted wants `proxy`.",
     ),
     key(
         "socket.group",
@@ -545,7 +552,7 @@ pub const KEYS: &[Key] = &[
         Kind::Texts,
         Default::Required,
         "socket.listen = [\"0.0.0.0:80\", \"[::]:80\", \"127.0.0.1:53/udp\", \"/run/app.sock\"]",
-        "Where, on the host: a port of all addresses, `ADDRESS:PORT`, either with `/udp`, or an absolute path. `0.0.0.0` and `[::]` are all addresses of one family.",
+        "Where, on the host: a port of all addresses, `ADDRESS:PORT`, either with `/udp`, or an absolute path. `0.0.0.0` and `[::]` are all addresses of one family. After a change, restart NAME-container.socket.",
     ),
     key(
         "socket.mode",
@@ -573,7 +580,7 @@ pub const KEYS: &[Key] = &[
         Kind::Flag,
         Default::Is("false"),
         "socket.proxy = true",
-        "For programs that can't take sockets: systemd-socket-proxyd takes them, and carries each connection to port `to` of the container. The program sees the host as its client.",
+        "For programs that can't take sockets, or aren't trusted with the host's: systemd-socket-proxyd takes them, and carries each connection to port `to` of the container. The program sees the host as its client.",
     ),
     key(
         "socket.to",
@@ -637,7 +644,7 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         Default::Words("not again"),
         "timer.every = \"15min\"",
-        "The time from one start to the next. The first is when the timer starts, at boot as a rule, or as `on-boot` says.",
+        "The time from one start to the next. The first is when the timer first starts, at boot as a rule, or as `on-boot` says; a reload starts nothing.",
     ),
     key(
         "timer.jitter",
@@ -665,7 +672,7 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["skip", "restart"]),
         Default::Is("\"skip\""),
         "timer.overlap = \"restart\"",
-        "What becomes of a time that comes while it still runs: it is passed over (before systemd 257, one is made up for as soon as the run ends), or the run is stopped and the next one started.",
+        "What becomes of a time that comes while it still runs: it is passed over, or the run is stopped and the next one started. Before systemd 257, and with `every`, one that was passed over is made up for as soon as the run ends.",
     ),
     key(
         "timer.persistent",
@@ -679,7 +686,14 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["service", "job"]),
         Default::Is("\"service\""),
         "type = \"job\"",
-        "Whether the program is to stay, or to end: `systemctl start` of a job waits for its end and says how it was, and what links to it starts after that. With a timer, a container is a job where nothing else is written.",
+        "Whether the program is to stay, or to end: `systemctl start` of a job waits for its end and says how it was, and what links to it starts after that, also when it has failed. With a timer, a container is a job where nothing else is written.",
+    ),
+    key(
+        "update",
+        Kind::Choice(&["off", "local", "registry"]),
+        Default::Is("\"off\""),
+        "update = \"registry\"",
+        "What `wharf update` does: nothing; or it restarts the container when its tag names another image in the store; or it asks the registry for the tag first, and fetches what is new there. What is pinned by a digest is never updated, but by `wharf update --pin`.",
     ),
     key(
         "user",

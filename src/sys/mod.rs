@@ -5,6 +5,8 @@
 //! text: it is resolved once, by [`resolve`], into a descriptor, and everything after speaks of the
 //! descriptor.
 
+pub mod attributes;
+pub mod btrfs;
 pub mod clone;
 pub mod handed;
 pub mod mount;

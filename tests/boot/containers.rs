@@ -115,7 +115,8 @@ pub fn forget(machine: &Machine, names: &[&str]) -> Result<()> {
             "systemctl stop '{name}-container.service' 2>/dev/null || :; \
              systemctl reset-failed '{name}-container.service' 2>/dev/null || :; \
              rm -rf /etc/wharf/containers/{name}.toml /etc/wharf/containers/{name}.toml.d \
-                    /etc/systemd/system/{name}-container.service.d /run/wharf/last-good/{name}.json"
+                    /etc/systemd/system/{name}-container.service.d /run/wharf/last-good/{name}.json \
+                    /run/wharf/restarts/{name}.json"
         ))?;
     }
     machine.sh("systemctl daemon-reload").map(drop)

@@ -165,6 +165,22 @@ fn of_image(stage: &mut Stage) -> Told {
     // Of an interval of 1 s, a timeout of 30 s and two retries, which the unit couldn't know.
     assert_eq!(property(machine, "own", "WatchdogUSec")?, "1min 33s");
     forget(machine, &["own"])?;
+    // Both before a check has come to an end: how long systemd is to wait for a word and, of a start that waits for a
+    // check, how long for that. The unit says 3 s, of which the file knows nothing.
+    let slow = r#"{"Test":["CMD-SHELL","exec sleep 1002"],"Interval":1000000000,"Retries":2,"StartPeriod":300000000000}"#;
+    feed(machine, "wharf image import -", archive(slow)?)?;
+    declare(machine, "early", &text.replace("ready = 'healthy'\n", ""))?;
+    let folder = "/run/systemd/system/own-container.service.d";
+    machine.sh(&format!("mkdir -p {folder}; printf '[Service]\\nTimeoutStartSec=3s\\n' >{folder}/x.conf"))?;
+    declare(machine, "own", text)?;
+    machine.sh("systemctl start --no-block own-container; systemctl start early-container")?;
+    until(machine, "[[ $(systemctl show -P WatchdogUSec early-container) == '1min 33s' ]]")?;
+    assert_eq!(property(machine, "early", "StatusText")?, "Health: starting, not checked yet");
+    machine.let_pass(std::time::Duration::from_secs(4));
+    assert_eq!(property(machine, "own", "SubState")?, "start");
+    assert_eq!(property(machine, "own", "NRestarts")?, "0", "its time isn't over");
+    machine.sh(&format!("rm -r {folder}"))?;
+    forget(machine, &["own", "early"])?;
     // An image without one.
     declare(machine, "own", &text.replace("checked:1", "debian:13"))?;
     assert_ne!(machine.run("systemctl start own-container")?.code, 0);
@@ -348,7 +364,7 @@ fn ready(stage: &mut Stage) -> Told {
     assert_eq!(property(machine, "never", "Result")?, "timeout");
     assert_eq!(
         property(machine, "never", "StatusText")?,
-        "Health: starting, no check has passed yet: no page yet"
+        "Not ready in its time: Health: starting, no check has passed yet: no page yet"
     );
     assert_ne!(machine.run("test -e /run/wharf/last-good/never.json")?.code, 0, "its plan has not worked");
     forget(machine, &["first", "second", "never"])?;
@@ -448,7 +464,7 @@ fn ends(stage: &mut Stage) -> Told {
     until(machine, "systemctl is-failed -q over-container")?;
     assert_eq!(property(machine, "over", "ExecMainStatus")?, "7");
     // It is healthy no longer.
-    assert_eq!(property(machine, "over", "StatusText")?, "");
+    assert_eq!(property(machine, "over", "StatusText")?, "Its program ended with status 7");
     // A stop that takes longer than the check has retries for is no matter of health.
     let slow = "trap 'sleep 3; echo slowly; exit 0' TERM; touch /state/well; sleep infinity & wait";
     let check = "[health]\ncommand = 'test -e /state/well'\ninterval = '200ms'\nretries = 1\n";

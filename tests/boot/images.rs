@@ -93,7 +93,7 @@ const CONTAINERS: [(&str, &str); 4] = [
     // Leases and a volume, which it has from before.
     ("before", "[mounts]\n'/srv/data' = { volume = 'data' }\n"),
     // A lease that it has not.
-    ("first", "network = 'none'\n"),
+    ("unleased", "network = 'none'\n"),
 ];
 
 /// As an administrator makes it: everything of Wharf's on a file system that is mounted read-only, and then only what
@@ -121,10 +121,10 @@ fn on_a_read_only_store(machine: &Machine) -> Result<()> {
         start(name)?;
     }
     // Its ids would not be known to be taken at its next start.
-    assert_ne!(machine.run("systemctl start first-container")?.code, 0);
-    let said = log(machine, "first")?;
+    assert_ne!(machine.run("systemctl start unleased-container")?.code, 0);
+    let said = log(machine, "unleased")?;
     assert!(said.contains("/var/lib/wharf/leases/") && said.contains("Read-only file system"), "{said}");
-    machine.sh("systemctl reset-failed first-container")?;
+    machine.sh("systemctl reset-failed unleased-container")?;
     let import = machine.run("tar -C /etc -cf - issue | wharf image import --name issue:1 -")?;
     let expected = "is read-only; nothing was changed; mount it writable first\n  because Read-only file system (os error 30)";
     assert_eq!((import.code, import.stdout.as_str()), (1, ""), "{}", import.stderr);

@@ -9,10 +9,12 @@
 //! stories by a part of their name. The last line is `N passed, N failed, N skipped`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test's output is for a person")]
 
+mod apply;
 mod changes;
 mod commits;
 mod containers;
 mod entering;
+mod examples;
 mod failures;
 mod firsts;
 mod habits;
@@ -20,6 +22,7 @@ mod handover;
 mod health;
 mod images;
 mod imports;
+mod journal;
 #[path = "../machine/mod.rs"]
 #[allow(dead_code, reason = "the stories do not use all that a machine can do")]
 mod machine;
@@ -28,14 +31,18 @@ mod network;
 mod older;
 mod pulled;
 mod ready;
+mod registered;
 #[path = "../registry/host.rs"]
 mod registry;
+mod restarts;
+mod runs;
 mod services;
 mod sockets;
 mod stage;
 mod tiers;
 mod timers;
 mod trust;
+mod updates;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -65,10 +72,17 @@ fn stories() -> Vec<&'static Story> {
         images::STORIES,
         pulled::STORIES,
         ready::STORIES,
+        restarts::STORIES,
         trust::STORIES,
         timers::STORIES,
         sockets::STORIES,
+        runs::STORIES,
+        journal::STORIES,
+        registered::STORIES,
         changes::STORIES,
+        apply::STORIES,
+        examples::STORIES,
+        updates::STORIES,
     ]
     .into_iter()
     .flatten()
@@ -115,7 +129,11 @@ fn main() -> ExitCode {
             if arguments.list {
                 println!("{kind}: {}", story.name);
             } else if arguments.words.is_empty() && story.on.can_wait(kind) && !everything() {
-                println!("{kind}: {}: left to --full, as it was told on the fast machine", story.name);
+                let why = match kind {
+                    Kind::Fast => "another story shows the same with another systemd",
+                    Kind::Full => "it was told on the fast machine",
+                };
+                println!("{kind}: {}: left to --full, as {why}", story.name);
             } else {
                 tally.tell(story, &mut stage);
             }

@@ -44,7 +44,7 @@ fn older(stage: &mut Stage) -> Told {
     machine.sh("systemctl start ends-container")?;
     until(&machine, "[[ $(systemctl show -P NRestarts ends-container) -ge 1 ]]")?;
     machine.sh("journalctl -q --no-pager -u ends-container | grep -q 'code=exited, status=7'")?;
-    assert_eq!(property(&machine, "ends", "RestartUSec")?.trim(), "2s");
+    assert_eq!(property(&machine, "ends", "RestartUSec")?.trim(), "200ms");
     let unknown = machine.sh("journalctl -b -q --no-pager | grep -c 'Unknown key' || :")?;
     assert_eq!(unknown.trim(), "0");
     forget(&machine, &["ends"])?;

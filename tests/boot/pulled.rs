@@ -13,11 +13,11 @@ pub const STORIES: &[Story] =
     &[Story { name: "what skopeo has pushed is pulled, verified and run", on: On::Fast, tell: pulled }];
 
 /// A port of the machine's own network.
-const HOST: &str = "localhost:5000";
+pub const HOST: &str = "localhost:5000";
 
 /// Pushes an image by skopeo to a registry beside the machine, whose files then go into the machine: that has a network
 /// of its own.
-fn fill(machine: &Machine) -> Result<()> {
+pub fn fill(machine: &Machine) -> Result<()> {
     let registry = Running::start();
     let folder = registry.folder.path();
     let archive = folder.join("pushed");

@@ -112,9 +112,20 @@ fn reloads(stage: &mut Stage) -> Told {
     machine.sh("echo second >/srv/speaks/said; systemctl reload speaks-container")?;
     assert_eq!(show(machine, "speaks", "StatusText")?, "serves second", "the reload has waited");
 
-    // One that doesn't: by a signal that it handles, as process 1 and below an init.
+    // Below an init, too; and there one that doesn't handle the signal is not ended by it.
+    program(machine, "speaks", "init = true\n[reload]\nsignal = 'SIGHUP'\n")?;
+    machine.sh("touch /srv/speaks/go; systemctl restart speaks-container")?;
+    machine.sh("echo third >/srv/speaks/said; systemctl reload speaks-container")?;
+    assert_eq!(show(machine, "speaks", "StatusText")?, "serves third", "the reload has waited");
+    program(machine, "speaks", "init = true\n[reload]\nsignal = 'SIGUSR1'\n")?;
+    assert_ne!(machine.run("systemctl reload speaks-container")?.code, 0);
+    assert_eq!(show(machine, "speaks", "ActiveState")?, "active");
+    assert_eq!(show(machine, "speaks", "NRestarts")?, "0", "it was left alone");
+
+    // One that doesn't: by a signal that it handles, as process 1, below an init and below one that checks.
     let shell = "trap 'echo reloaded' HUP; trap exit TERM; while :; do sleep 0.1; done";
-    for (name, more) in [("signal", ""), ("signal-init", "init = true\n")] {
+    let checked = "health = { command = ['true'], interval = '1s' }\n";
+    for (name, more) in [("signal", ""), ("signal-init", "init = true\n"), ("signal-health", checked)] {
         let text = format!(
             "image = 'debian:13'\nnetwork = 'none'\nautostart = false\n{more}\
              command = [\"/bin/bash\", \"-c\", \"{shell}\"]\n[reload]\nsignal = 'HUP'\n"
@@ -137,6 +148,11 @@ fn reloads(stage: &mut Stage) -> Told {
         );
         assert_eq!(show(machine, name, "ActiveState")?, "active");
         assert_eq!(show(machine, name, "MainPID")?, main, "it was left alone");
+        // What is process 1 was decided at the start, whatever the file says by now.
+        let other = if more.is_empty() { format!("init = true\n{text}") } else { text.replace(more, "") };
+        declare(machine, name, &other)?;
+        machine.sh(&format!("systemctl reload {name}-container && sleep 0.5"))?;
+        assert_eq!(log(machine, name)?.matches("reloaded").count(), 2, "{name}");
     }
 
     // By a command, whose status is the reload's.
@@ -158,7 +174,7 @@ fn reloads(stage: &mut Stage) -> Told {
     declare(machine, "command", "image = 'debian:13'\nnetwork = 'none'\nautostart = false\n")?;
     let refused = machine.run("systemctl reload command-container")?;
     assert!(refused.code != 0 && refused.stderr.contains("not applicable"), "{}", refused.stderr);
-    forget(machine, &["speaks", "signal", "signal-init", "command"])?;
+    forget(machine, &["speaks", "signal", "signal-init", "signal-health", "command"])?;
     Ok(())
 }
 

@@ -88,7 +88,7 @@ fn services(stage: &mut Stage) -> Told {
         until(
             machine,
             &format!(
-                "systemctl is-active -q {name}-container && [[ $(systemctl show -P MainPID {name}-container) != {before} ]]"
+                "systemctl is-active -q {name}-container && [[ $(systemctl show -P MainPID {name}-container) != @(0|{before}) ]]"
             ),
         )?;
         assert_eq!(property(machine, name, "NRestarts")?, "1", "{name}");

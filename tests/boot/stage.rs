@@ -28,6 +28,8 @@ pub enum On {
     Both,
     /// The fast one, and where everything is told also the full one: it shows the same, slowly, on another kernel.
     FastThenFull,
+    /// The fast one, and only where everything is told: another story shows the same, with another systemd.
+    FastIfAll,
 }
 
 impl On {
@@ -35,13 +37,13 @@ impl On {
     pub fn includes(self, kind: Kind) -> bool {
         match kind {
             Kind::Fast => self != On::Full,
-            Kind::Full => self != On::Fast,
+            Kind::Full => !matches!(self, On::Fast | On::FastIfAll),
         }
     }
 
     /// Whether it is left out there unless everything is told.
     pub fn can_wait(self, kind: Kind) -> bool {
-        self == On::FastThenFull && kind == Kind::Full
+        self == On::FastThenFull && kind == Kind::Full || self == On::FastIfAll
     }
 }
 

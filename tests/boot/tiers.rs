@@ -13,6 +13,7 @@ use super::stage::{On, Stage, Story, Told, some_moment};
 pub const STORIES: &[Story] = &[
     Story { name: "three tiers run from one systemctl start", on: On::Both, tell: tiers },
     Story { name: "power cuts lose no row of three tiers", on: On::Full, tell: power_cuts },
+    Story { name: "updates under load end in a version that serves", on: On::Fast, tell: updates },
     Story { name: "the tiers go as they came", on: On::Both, tell: end },
 ];
 
@@ -222,6 +223,125 @@ fn power_cuts(stage: &mut Stage) -> Told {
         assert_eq!(machine.sh("systemctl list-units --failed --no-legend --plain")?, "");
     }
     assert!(!rows.is_empty() && pages > 0, "something was under way");
+    Ok(())
+}
+
+/// Versions of the application: a tag, and what its image runs. Those of the second table don't work.
+const GOOD: [(&str, &str); 2] =
+    [("good-a", "--command gunicorn"), ("good-b", "--command gunicorn --command --name --command b")];
+const BAD: [(&str, &str); 3] = [
+    ("crashes", "--command /bin/false"),
+    ("never-ready", "--command sleep --command infinity"),
+    // Long enough for two checks, and then it serves nobody.
+    ("for-a-moment", "--command /bin/sh --command -c --command 'timeout 3 gunicorn; sleep infinity'"),
+];
+
+/// What makes the application one that is updated: its readiness is that the database answers through it.
+const UPDATED: &str = "update = 'local'\nready = 'healthy'\n\
+    [health]\nhttp = 'http://localhost:8000/healthz'\ninterval = '1s'\ntimeout = '1s'\nretries = 2\n\
+    [systemd.Service]\nTimeoutStartSec = '15s'\n";
+
+/// Ten requests in a second, without end: each line is the status of an answer, 000 without one.
+const LOAD: &str = r"exec stdbuf -oL curl -s --rate 10/s --max-time 5 -o /dev/null -w '%{http_code}\n' \
+    'http://127.0.0.1:8080/?[1-1000000000]' >>/tmp/load";
+
+/// How many requests were answered well, and how many were not.
+fn counted(machine: &Machine) -> Result<(u64, u64)> {
+    let said = machine.sh("grep -c ^200 /tmp/load; grep -vc ^200 /tmp/load; :")?;
+    let mut counts = said.lines().filter_map(|line| line.parse().ok());
+    Ok((counts.next().unwrap_or(0), counts.next().unwrap_or(0)))
+}
+
+/// Every third one is to an image that doesn't work.
+fn updates(stage: &mut Stage) -> Told {
+    let times = stage.times(3, 100);
+    let machine = set_up(stage)?;
+    machine.sh("wharf image export app:1 >/tmp/app.tar")?;
+    for (tag, arguments) in GOOD.iter().chain(&BAD) {
+        machine.run_for(
+            &format!(
+                "wharf image import --name app:{tag} --user app --workdir /srv/app {arguments} /tmp/app.tar"
+            ),
+            Duration::from_secs(300),
+        )?;
+    }
+    machine.sh("rm /tmp/app.tar; wharf image tag app:1 app:kept; wharf image tag app:good-b app:1")?;
+    machine.write("/etc/wharf/containers/app.toml.d/50-update.toml", UPDATED)?;
+    machine.sh("wharf apply")?;
+    answers(machine)?;
+    let digest = "wharf image inspect app:1 | sed -n 's/^ *digest *//p'";
+    let runs = "wharf inspect --json app | sed -n 's/^ *\"running\": \"\\(sha256:.*\\)\".*/\\1/p'";
+    machine.sh("rm -f /tmp/load; touch /tmp/load")?;
+    let mut load = Some(machine.start(LOAD)?);
+    let (mut good, mut bad, mut cuts) = (Vec::new(), BTreeMap::<&str, Vec<u64>>::new(), 0);
+    let (mut next_good, mut next_bad) = (0, 0);
+    let mut served = machine.sh(runs)?;
+    for time in 1..=times {
+        let broken = time % 3 == 0;
+        let (tag, _) = if broken {
+            next_bad += 1;
+            BAD[(next_bad - 1) % BAD.len()]
+        } else {
+            next_good += 1;
+            GOOD[(next_good - 1) % GOOD.len()]
+        };
+        machine.sh(&format!("wharf image tag app:{tag} app:1"))?;
+        let new = machine.sh(digest)?;
+        let before = counted(machine)?;
+        // In the middle of ten of a hundred the power goes.
+        if time % 10 == 7 {
+            cuts += 1;
+            let updating = machine.start("wharf update")?;
+            machine.let_pass(some_moment(Duration::from_secs(8)));
+            drop(load.take());
+            machine.power_cut()?;
+            drop(updating);
+            machine.boot_again()?;
+            answers(machine)?;
+            let now = machine.sh(runs)?;
+            assert!(now == new || now == served, "update {time} to {tag}: {now} is neither version");
+            assert!(!broken || now == served, "update {time} to {tag}: {now} doesn't work");
+            machine.run_for("wharf update", Duration::from_secs(120))?;
+            load = Some(machine.start(LOAD)?);
+            served = machine.sh(runs)?;
+            continue;
+        }
+        let update = machine.run_for("wharf update", Duration::from_secs(120))?;
+        assert_eq!(update.code, i32::from(broken), "{tag}: {} {}", update.stdout, update.stderr);
+        let now = machine.sh(runs)?;
+        assert_eq!(
+            now,
+            if broken { served.clone() } else { new },
+            "update {time} to {tag}: {}",
+            update.stdout
+        );
+        answers(machine)?;
+        let lost = counted(machine)?.1 - before.1;
+        if broken {
+            bad.entry(tag).or_default().push(lost);
+        } else {
+            good.push(lost);
+        }
+        served = now;
+    }
+    let (well, lost) = counted(machine)?;
+    let shown = |lost: &[u64]| {
+        let (count, all) = (lost.len() as u64, lost.iter().sum::<u64>());
+        format!("{count} updates, {all} requests lost, {} in the worst", lost.iter().max().unwrap_or(&0))
+    };
+    println!(
+        "    {times} updates under 10 requests a second: {well} answered, {lost} lost; {cuts} power cuts"
+    );
+    println!("    good: {}", shown(&good));
+    for (tag, lost) in &bad {
+        println!("    {tag}: {}", shown(lost));
+    }
+    assert!(well > 0);
+    drop(load);
+    machine.sh("pkill -x curl; rm -rf /tmp/load /var/lib/wharf/held /etc/wharf/containers/app.toml.d; \
+         wharf image tag app:kept app:1; wharf apply; \
+         wharf image remove app:kept app:good-a app:good-b app:crashes app:never-ready app:for-a-moment")?;
+    answers(machine)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod binaries;
 mod files;
 mod looking;
 mod pulling;
+mod running;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -44,7 +45,9 @@ fn help_has_examples_and_exit_statuses() {
     assert_eq!(code, 0);
     assert!(out.contains("Exit status:") && out.contains("systemctl start nginx-container"), "{out}");
     assert!(!out.contains('\x1b'), "colour without a terminal");
-    for command in ["check", "plan", "graph", "inspect", "keys", "enable", "disable", "ps", "exec", "shell"] {
+    for command in
+        ["check", "plan", "graph", "inspect", "keys", "enable", "disable", "ps", "exec", "shell", "run"]
+    {
         let (code, out, _) = parts(&wharf(&[command, "--help"]));
         assert_eq!(code, 0);
         assert!(out.contains("Examples:"), "{command}: {out}");

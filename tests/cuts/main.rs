@@ -1,9 +1,11 @@
-//! The store and power cuts: a disk that forgets what was not flushed, cut at any moment of any command. Needs root,
-//! nbdkit and nbdfuse; what is missing is skipped, by name. With `WHARF_TEST_FULL=1` also for Podman's import, which is
-//! counted and not judged.
+//! The store, snapshots of volumes, and power cuts: a disk that forgets what was not flushed, cut at any moment of any
+//! command. Needs root, nbdkit and nbdfuse; what is missing is skipped, by name. With `WHARF_TEST_FULL=1` also for
+//! Podman's import, which is counted and not judged.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test")]
 
+#[path = "../volume/child.rs"]
+mod child;
 mod disk;
 mod model;
 mod podman;
@@ -12,6 +14,7 @@ mod samples;
 #[path = "../registry/server.rs"]
 #[allow(dead_code, reason = "it is another test's as well")]
 mod server;
+mod snapshots;
 mod story;
 #[path = "../image/support.rs"]
 #[allow(dead_code, reason = "it is another test's as well")]
@@ -28,6 +31,9 @@ use self::disk::FileSystem;
 const INSIDE: &str = "WHARF_TEST_CUTS_INSIDE";
 
 fn main() -> ExitCode {
+    if let Some(code) = child::asked() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let tool = |name: &str| Command::new(name).arg("--version").output().is_ok();
     let missing = if !rustix::process::geteuid().is_root() {
@@ -58,6 +64,16 @@ fn main() -> ExitCode {
             Ok(())
         };
         Trial::test(format!("power cuts on {file_system:?}"), run).with_ignored_flag(missing.is_some())
+    }));
+    // Where there can be none, tests/volume sees that it is said.
+    trials.extend([FileSystem::Xfs, FileSystem::Btrfs].map(|file_system| {
+        let missing = missing.clone().or_else(|| file_system.missing());
+        let run = move || {
+            snapshots::cuts(file_system, count, seed);
+            Ok(())
+        };
+        let name = format!("snapshots and power cuts on {file_system:?}");
+        Trial::test(name, run).with_ignored_flag(missing.is_some())
     }));
     if full && missing.is_none() {
         match podman::version() {

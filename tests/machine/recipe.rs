@@ -52,6 +52,13 @@ impl Recipe {
         recipe
     }
 
+    /// The base machine with machined and machinectl.
+    pub fn registering() -> Recipe {
+        let mut recipe = Recipe::base().packages(&["systemd-container"]);
+        recipe.name = "registering";
+        recipe
+    }
+
     /// The base machine with Podman, which the benchmark compares with.
     pub fn bench() -> Recipe {
         let mut recipe = Recipe::base().packages(&["podman", "netavark", "catatonit", "crun", "wrk"]);

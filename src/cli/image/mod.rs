@@ -7,7 +7,7 @@ mod login;
 mod needs;
 mod out;
 mod own;
-mod provide;
+pub(super) mod provide;
 mod prune;
 mod pull;
 mod push;
@@ -223,7 +223,7 @@ pub fn run(args: ImageArgs, paths: &Paths) -> Result<Exit, Failure> {
         Command::Prune(args) => return prune::run(&store, &args, paths),
         Command::Sign(args) => return sign::run(&store, args, paths),
         Command::Verify(args) => return verify::run(&store, &args, paths),
-        Command::Remove { images } => return remove::run(&store, &images),
+        Command::Remove { images } => return remove::run(paths, &store, &images),
     }
     Ok(Exit::Done)
 }

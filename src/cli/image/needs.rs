@@ -7,12 +7,14 @@ use std::path::Path;
 
 use crate::check::{Container, RootSource};
 use crate::generate;
+use crate::held;
 use crate::host::Paths;
 use crate::image::{Digest, Needs};
 use crate::plan::{self, Plan};
 use crate::report::{Finding, Level};
 use crate::running::Running;
 use crate::spec::Reference;
+use crate::transient;
 
 /// What tells of a file's mistakes.
 const CHECK: &str = "wharf check";
@@ -53,8 +55,12 @@ pub(in crate::cli) fn needs(paths: &Paths) -> io::Result<Needs> {
         (paths.image_plans(), "systemctl daemon-reload"),
         (paths.last_good(), "systemctl restart for its container"),
         (paths.running(), "systemctl restart for its container"),
+        (held::folder(paths), "wharf apply"),
     ] {
         records(paths, &folder, way_out, &mut needs)?;
+    }
+    for name in transient::names(paths) {
+        records(paths, &transient::folder(paths, &name), "systemctl stop for its container", &mut needs)?;
     }
     Ok(needs)
 }
@@ -180,6 +186,11 @@ mod tests {
         // The digest by itself could be a name with a tag as well; that keeps nothing that must go.
         assert_eq!(names, [&format!("any@{digest}"), "good:1", &digest, "web:latest", "wrong:1"]);
         assert_eq!(found.unreadable, vec![]);
+        // What is held back falls back to an image that nothing else may name any more.
+        let good = format!("sha256:{}", "b".repeat(64));
+        write("var/lib/wharf/held/x.json", &format!("{{\"good\":{{\"image\":\"{good}\"}}}}"));
+        let kept = needs(&paths).expect("read").references;
+        assert!(kept.iter().any(|reference| reference.digest() == Some(&*good)), "{kept:?}");
         write("etc/wharf/containers/broken.toml", "image = \n");
         assert_eq!(
             needs(&paths).expect("read").unreadable,

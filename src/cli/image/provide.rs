@@ -15,9 +15,10 @@ use sd_notify::NotifyState;
 use super::size;
 use crate::bus::Systemd;
 use crate::check::{DeclaredImage, From, Pull};
-use crate::cli::output::{Exit, Failure, chain, complain};
+use crate::cli::output::{Exit, Failure, chain, complain, error_text};
 use crate::host::Paths;
 use crate::image::{Digest, ImageError, Imported, Options, Source, Store, import_admitted};
+use crate::journal::{self, About, Kind};
 use crate::plan::{ImagePlan, PLAN_FORMAT, STALLED};
 use crate::registry::{self, Client, Credentials, Watch, WebAddress};
 use crate::settings::{self, Settings};
@@ -38,7 +39,7 @@ const TELL: Duration = Duration::from_secs(1);
 const RELOAD: Duration = Duration::from_secs(3);
 
 /// Anything that keeps an image from being provided.
-type Problem = Box<dyn Error + Send + Sync>;
+pub(in crate::cli) type Problem = Box<dyn Error + Send + Sync>;
 
 /// Why an image isn't provided.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +59,19 @@ pub(super) fn run(paths: &Paths, name: &ImageName) -> Result<String, Failure> {
     let result = plan(paths, name).map_err(Problem::from).and_then(|plan| provide(paths, &plan.image));
     result.map_err(|problem| {
         tell(&[NotifyState::Status(&line(&format!("Not provided: {}", chain(problem.as_ref()))))]);
-        Failure::usage(problem).ending(Exit::Failed)
+        let image = reference(paths, name).unwrap_or_else(|| name.to_string());
+        let about = About { image: Some(image), unit: Some(name.unit()), ..About::default() };
+        match journal::send(&about, 3, Some(Kind::NotProvided), &error_text(problem.as_ref(), false)) {
+            true => Failure::told(Exit::Failed),
+            false => Failure::usage(problem).ending(Exit::Failed),
+        }
     })
+}
+
+/// What the image is called.
+fn reference(paths: &Paths, name: &ImageName) -> Option<String> {
+    let text = fs::read(paths.image_plans().join(format!("{name}.json"))).ok()?;
+    serde_json::from_slice::<ImagePlan>(&text).ok().map(|plan| plan.image.reference.to_string())
 }
 
 /// What the generator left.
@@ -93,7 +105,8 @@ fn plan(paths: &Paths, name: &ImageName) -> Result<ImagePlan, ProvideError> {
     }
 }
 
-fn provide(paths: &Paths, image: &DeclaredImage) -> Result<String, Problem> {
+/// Makes sure that an image is in the store, by the rules of its file; says what it did.
+pub(in crate::cli) fn provide(paths: &Paths, image: &DeclaredImage) -> Result<String, Problem> {
     let store = Store::new(paths.state());
     match store.resolve(&image.stored()) {
         // What is pinned can't have changed where it comes from.
@@ -115,7 +128,7 @@ fn provide(paths: &Paths, image: &DeclaredImage) -> Result<String, Problem> {
 }
 
 /// Gets the image from where it comes from into the store.
-fn fetch(
+pub(in crate::cli) fn fetch(
     paths: &Paths,
     store: &Store,
     image: &DeclaredImage,
@@ -188,7 +201,7 @@ fn wait_for_network(paths: &Paths, progress: &Progress) {
 
 /// How far a fetch is, for systemd.
 #[derive(Debug, Default)]
-struct Progress {
+pub(in crate::cli) struct Progress {
     bytes: AtomicU64,
     /// 0 where it isn't known.
     total: AtomicU64,

@@ -12,6 +12,7 @@ use crate::host::Paths;
 use crate::plan::{PLAN_FORMAT, Plan};
 use crate::report::{Level, Report};
 use crate::spec::ContainerName;
+use crate::transient;
 
 /// What is wrong with a container's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +22,8 @@ pub(super) enum Problem {
     BadFile,
     /// They have errors, and it runs with the plan from before.
     LastGoodPlan,
+    /// What they say was tried and failed, and it runs with the plan from before.
+    HeldBack,
     /// systemd has not read them.
     ReloadDue,
     /// There are none any more.
@@ -34,6 +37,7 @@ impl Problem {
         match self {
             Self::BadFile => "bad file",
             Self::LastGoodPlan => "bad file, runs its last good plan",
+            Self::HeldBack => "held back, runs its last good plan",
             Self::ReloadDue => "new, needs daemon-reload",
             Self::FileGone => "its file is gone",
             Self::BadPlan => "plan of another version, needs daemon-reload",
@@ -49,6 +53,8 @@ pub(super) struct Known {
     generated: BTreeSet<ContainerName>,
     /// Have run since boot.
     ran: BTreeSet<ContainerName>,
+    /// Started by `wharf run`, without a file.
+    transient: BTreeSet<ContainerName>,
     /// The stems of files with errors; only for who may not read plans.
     bad: BTreeSet<String>,
 }
@@ -69,6 +75,7 @@ impl Known {
             declared,
             generated: names(&paths.generated().join("wharf")),
             ran: names(&paths.last_good()),
+            transient: transient::names(paths).into_iter().collect(),
             bad: bad_files(&paths.findings()),
             paths: paths.clone(),
         }
@@ -83,12 +90,20 @@ impl Known {
     /// that has lost its file is ours while it runs, if it ran by a plan.
     pub(super) fn is_ours(&self, name: &ContainerName, active: &str) -> bool {
         let in_set = |set: &BTreeSet<ContainerName>| is_in(set, name);
-        in_set(&self.declared) || in_set(&self.generated) || (active != "inactive" && in_set(&self.ran))
+        in_set(&self.declared)
+            || in_set(&self.generated)
+            || (active != "inactive" && (in_set(&self.ran) || self.transient.contains(name)))
     }
 
     /// What is wrong with a container's files, and the container as of the last reload.
     pub(super) fn about(&self, name: &ContainerName) -> (Option<Problem>, Option<Container>) {
         let template = name.template();
+        if self.transient.contains(name) && !is_in(&self.declared, name) {
+            // Only root may read it.
+            let plan = fs::read(transient::plan(&self.paths, name)).ok();
+            let plan = plan.and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
+            return (None, plan.map(|plan| plan.container));
+        }
         let gone = (!is_in(&self.declared, name)).then_some(Problem::FileGone);
         for candidate in [Some(name), template.as_ref()].into_iter().flatten() {
             let path = self.paths.plan(candidate.as_str());
@@ -99,6 +114,7 @@ impl Known {
                         return (Some(Problem::BadPlan), None);
                     };
                     let outdated = plan.outdated.map(|_| Problem::LastGoodPlan);
+                    let outdated = outdated.or(plan.held.map(|_| Problem::HeldBack));
                     let container = match name.instance().filter(|_| candidate.is_template()) {
                         Some(instance) => plan.container.instance(instance),
                         None => plan.container,

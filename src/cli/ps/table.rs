@@ -7,10 +7,15 @@ use jiff::Timestamp;
 use super::Row;
 use crate::plan::health::{HEALTHY, UNHEALTHY};
 
-const HEAD: [&str; 9] = ["NAME", "STATE", "HEALTH", "SINCE", "PID", "IMAGE", "MEMORY", "ADDRESS", "PORTS"];
+const HEAD: [&str; 10] =
+    ["NAME", "STATE", "HEALTH", "SINCE", "PID", "IMAGE", "MEMORY", "ADDRESS", "PORTS", "WHY"];
 /// The column that gives way on a narrow terminal, and how far.
 const ELASTIC: usize = 5;
 const ELASTIC_MIN: usize = 8;
+/// The last one, which has whole sentences: it is there only where one has something to say, and ends with the terminal
+/// where that is wide enough for half a sentence.
+const WHY: usize = HEAD.len() - 1;
+const WHY_MIN: usize = 40;
 
 /// The table, at most `width` wide where that can be had by shortening IMAGE.
 pub(super) fn render(rows: &[Row], now: Timestamp, width: Option<usize>, colour: bool) -> String {
@@ -18,6 +23,9 @@ pub(super) fn render(rows: &[Row], now: Timestamp, width: Option<usize>, colour:
         return "No container is declared; put a file into /etc/wharf/containers.\n".to_owned();
     }
     let mut cells = vec![HEAD.map(str::to_owned)];
+    if rows.iter().all(|row| row.status_text.is_none()) {
+        cells[0][WHY].clear();
+    }
     cells.extend(rows.iter().map(|row| columns(row, now)));
     let mut widths = [0; HEAD.len()];
     for line in &cells {
@@ -26,9 +34,13 @@ pub(super) fn render(rows: &[Row], now: Timestamp, width: Option<usize>, colour:
         }
     }
     if let Some(width) = width {
-        let total = widths.iter().sum::<usize>() + 2 * (HEAD.len() - 1);
+        // Without a last column there is no gap before it either.
+        let gaps = if widths[WHY] == 0 { 2 * (HEAD.len() - 2) } else { 2 * (HEAD.len() - 1) };
+        let total = |widths: &[usize]| widths.iter().sum::<usize>() + gaps;
+        let spare = widths[WHY].saturating_sub(WHY_MIN);
+        widths[WHY] -= total(&widths).saturating_sub(width).min(spare);
         let spare = widths[ELASTIC].saturating_sub(ELASTIC_MIN);
-        widths[ELASTIC] -= total.saturating_sub(width).min(spare);
+        widths[ELASTIC] -= total(&widths).saturating_sub(width).min(spare);
     }
     let mut text = String::new();
     for (index, line) in cells.iter().enumerate() {
@@ -72,6 +84,7 @@ fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
         addresses,
         ports,
         next: _,
+        status_text,
         problem: _,
     } = row;
     let dash = || "-".to_owned();
@@ -90,6 +103,7 @@ fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
         } else {
             ports.iter().map(|port| short(port)).collect::<Vec<_>>().join(" ")
         },
+        status_text.clone().unwrap_or_default(),
     ]
 }
 
@@ -213,6 +227,20 @@ db     failed (exit-code) [bad file]  -        -        -  -                    
         let text = render(&sample(), now, Some(107), false);
         assert!(text.lines().all(|line| line.chars().count() <= 107), "{text}");
         assert!(text.contains('…'), "{text}");
+    }
+
+    #[test]
+    fn why_is_there_where_it_is_known() {
+        let now = Timestamp::from_second(1_000).expect("a time");
+        let mut rows = sample();
+        assert!(!render(&rows, now, None, false).contains("WHY"));
+        rows[1].status_text = Some("Its program ended with status 3".to_owned());
+        let text = render(&rows, now, None, false);
+        assert!(text.lines().next().is_some_and(|line| line.ends_with("PORTS            WHY")), "{text}");
+        assert!(text.ends_with("  Its program ended with status 3\n"), "{text}");
+        rows[1].status_text = Some("word ".repeat(40));
+        let text = render(&rows, now, Some(150), false);
+        assert!(text.lines().all(|line| line.chars().count() <= 150), "{text}");
     }
 
     #[test]

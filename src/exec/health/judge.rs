@@ -70,6 +70,8 @@ pub struct Judge {
     grace: Duration,
     on_failure: OnFailure,
     ready: bool,
+    /// The first check may take longer than the unit allows.
+    early: bool,
     state: State,
     /// Failed checks in a row that count.
     failed: u32,
@@ -86,6 +88,7 @@ impl Judge {
             grace: watch.start_period.max(watch.interval),
             on_failure: watch.on_failure,
             ready: watch.ready,
+            early: watch.watchdog.is_some(),
             state: State::Starting,
             failed: 0,
             quick: FIRST.min(watch.interval),
@@ -99,12 +102,15 @@ impl Judge {
 
     /// What is said before it.
     pub fn before(&self) -> Words {
-        Words { status: status_line(STARTING, ", not checked yet"), ..Words::default() }
+        // With it goes how long systemd is to wait from then on. Nothing of the kind during a start that systemd waits
+        // for: no word to the watchdog there.
+        let watchdog = (self.early && !self.ready).then_some(Watchdog::Feed);
+        Words { status: status_line(STARTING, ", not checked yet"), watchdog, ..Words::default() }
     }
 
     /// Whether the last that was said is no more than that all is well.
     pub fn is_well(&self) -> bool {
-        self.state == State::Healthy
+        self.state == State::Healthy && self.failed == 0
     }
 
     /// Takes a result in. `age` is the time since the program was started.
@@ -204,6 +210,7 @@ mod tests {
             on_failure,
             ready,
             watchdog: None,
+            start_timeout: None,
             stop_signal: Signal::TERM,
             stop_timeout: SECOND,
         }
@@ -237,6 +244,16 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_may_be_wrong_about_the_first_check() {
+        let before = |watchdog, ready| {
+            Judge::new(&Watch { watchdog, ..watch(OnFailure::None, ready) }).before().watchdog
+        };
+        assert_eq!(before(None, false), None);
+        assert_eq!(before(Some(SECOND), false), Some(Watchdog::Feed));
+        assert_eq!(before(Some(SECOND), true), None);
+    }
+
+    #[test]
     fn failures_of_the_start_period_do_not_count() {
         let mut judge = Judge::new(&watch(OnFailure::Restart, false));
         for age in 0..30 {
@@ -249,7 +266,9 @@ mod tests {
         // One that passes ends it.
         let mut judge = Judge::new(&watch(OnFailure::Restart, false));
         assert!(!pass(&mut judge, 1).words.ready);
+        assert!(judge.is_well());
         assert_eq!(state(&fail(&mut judge, 2)), HEALTHY);
+        assert!(!judge.is_well(), "there is a reason to be read");
         assert_eq!(state(&fail(&mut judge, 3)), UNHEALTHY);
     }
 

@@ -18,10 +18,12 @@ mod notify;
 mod probe;
 mod run;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use rustix::process::{Pid, WaitOptions};
 
 pub use notify::Notify;
@@ -40,6 +42,9 @@ use run::Run;
 /// How long before systemd's own time limit the wait for a program ends that is to stay stopped: the end must be the
 /// init's, with its status.
 const MARGIN: Duration = Duration::from_millis(500);
+
+/// How soon a check comes again whose result systemd has not heard: the start may be waiting for it.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// All that can be sent, signal(7).
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
@@ -102,8 +107,8 @@ impl Init<'_> {
         let until = match (self.state, &self.run) {
             (State::Ends, _) => None,
             (State::GivesUp(at), _) => Some(at),
-            (State::Checks, Some(run)) => Some(run.deadline).filter(|_| !run.is_killed()),
-            (State::Checks, None) => Some(self.next),
+            (State::Checks, Some(run)) if !run.is_stuck() => Some(run.deadline),
+            (State::Checks, _) => Some(self.next),
             (State::Asked(over), _) => Some(self.next.min(over)),
         };
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -124,18 +129,24 @@ impl Init<'_> {
 
     fn hear_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            match signal {
-                CHILD => self.reap(),
-                WATCHDOG_SIGNAL => {
-                    self.leave(State::Ends);
-                    self.stop_program();
-                }
-                signal => {
-                    process::send_signal(self.program, signal);
-                    let asks = [self.watch.stop_signal, Signal::TERM];
-                    if asks.iter().any(|asks| asks.number() == signal) && self.state == State::Checks {
-                        self.leave(State::Asked(Instant::now() + self.watch.stop_timeout));
-                    }
+            self.hear(signal);
+        }
+    }
+
+    fn hear(&mut self, signal: i32) {
+        match signal {
+            CHILD => self.reap(),
+            // systemd has missed that the program is being stopped for good. It has its signal already.
+            WATCHDOG_SIGNAL if matches!(self.state, State::GivesUp(_)) => {}
+            WATCHDOG_SIGNAL => {
+                self.leave(State::Ends);
+                self.stop_program();
+            }
+            signal => {
+                process::send_signal(self.program, signal);
+                let asks = [self.watch.stop_signal, Signal::TERM];
+                if asks.iter().any(|asks| asks.number() == signal) && self.state == State::Checks {
+                    self.leave(State::Asked(Instant::now() + self.watch.stop_timeout));
                 }
             }
         }
@@ -143,9 +154,8 @@ impl Init<'_> {
 
     /// Checks no more, for a while at least.
     fn leave(&mut self, state: State) {
-        if let Some(mut run) = self.run.take() {
-            // It is reaped with the others.
-            run.kill();
+        if let Some(run) = &mut self.run {
+            run.abandon(Instant::now());
         }
         self.state = state;
     }
@@ -162,8 +172,10 @@ impl Init<'_> {
                     self.end(status);
                 }
             } else if let Some(run) = self.run.take_if(|run| run.is(pid)) {
-                let outcome = run.ended(status);
-                self.take_in(outcome);
+                // One that was abandoned tells nothing.
+                if let Some(outcome) = run.ended(status).filter(|_| self.state == State::Checks) {
+                    self.take_in(Instant::now(), outcome);
+                }
             }
         }
     }
@@ -191,31 +203,40 @@ impl Init<'_> {
                 self.next = now;
             }
             State::Asked(_) if now >= self.next => {
-                // In case that the unit isn't being stopped.
-                self.notify.feed();
-                self.next = now + self.watch.interval;
+                // In case that the unit isn't being stopped. In a start that systemd waits for, it would arm the
+                // watchdog.
+                let starts = self.watch.ready && !self.notify.has_said_ready();
+                let arrived = starts || self.notify.feed();
+                self.next = now + again(self.watch.interval, arrived);
             }
             State::Asked(_) => {}
             State::Checks => match &mut self.run {
-                Some(run) if run.is_late(now) => run.kill(),
-                Some(_) => {}
+                // Another one beside it would be stuck as well: each time that one is due, this one has failed again.
+                Some(run) if run.is_stuck() && now >= self.next => {
+                    let outcome = run.stuck();
+                    self.take_in(now, outcome);
+                }
+                Some(run) => {
+                    if let Some(outcome) = run.look(now) {
+                        self.take_in(now, outcome);
+                    }
+                }
                 None if now >= self.next => match Run::begin(&self.watch.check, self.watch.timeout, around) {
                     Ok(run) => self.run = Some(run),
-                    Err(outcome) => self.take_in(outcome),
+                    Err(outcome) => self.take_in(now, outcome),
                 },
                 None => {}
             },
         }
     }
 
-    fn take_in(&mut self, outcome: Outcome) {
-        let now = Instant::now();
+    fn take_in(&mut self, now: Instant, outcome: Outcome) {
         let Verdict { words, journal, wait, stop } = self.judge.judge(now - self.begun, outcome);
-        self.notify.say(&words);
+        let arrived = self.notify.say(&words);
         if let Some((priority, text)) = journal {
             log(priority, &text);
         }
-        self.next = now + wait;
+        self.next = now + again(wait, arrived);
         if stop {
             let patience = self.watch.stop_timeout;
             let patience = patience.saturating_sub(MARGIN).max(patience / 2);
@@ -225,10 +246,26 @@ impl Init<'_> {
     }
 }
 
+/// Until the next words, by whether the last ones arrived.
+fn again(wait: Duration, arrived: bool) -> Duration {
+    if arrived { wait } else { wait.min(AGAIN) }
+}
+
 /// One line of the unit's journal, with its priority as systemd reads it (sd-daemon(3)).
 fn log(priority: u8, text: &str) {
     let prefix =
         if std::env::var_os("JOURNAL_STREAM").is_some() { format!("<{priority}>") } else { String::new() };
     let text = format!("{prefix}{}\n", line(text));
-    let _ = rustix::io::write(std::io::stderr().as_fd(), text.as_bytes());
+    tell(std::io::stderr().as_fd(), text.as_bytes());
 }
+
+/// Writes without waiting for who reads, and without the signal that nobody does (send(2)): as any other, it would be
+/// passed on to the program. What isn't the journal's socket may be a file, or a pipe with nothing better than write(2).
+fn tell(output: BorrowedFd<'_>, text: &[u8]) {
+    if rustix::net::send(output, text, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) == Err(Errno::NOTSOCK) {
+        let _ = rustix::io::write(output, text);
+    }
+}
+
+#[cfg(test)]
+mod tests;

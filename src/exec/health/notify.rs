@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::judge::{Watchdog, Words};
 use crate::exec::handover::line;
+use crate::plan::health::Watch;
 
 /// How long a message may take: systemd may have more of them than it can take in, or be busy with a reload. Signals
 /// to the program wait meanwhile.
@@ -23,6 +24,8 @@ pub struct Notify {
     beside: String,
     /// `WATCHDOG_USEC=`, until it was said.
     watchdog: Option<Duration>,
+    /// `EXTEND_TIMEOUT_USEC=`, until it was said.
+    start_timeout: Option<Duration>,
     /// What was said last.
     status: String,
     ready: bool,
@@ -49,20 +52,33 @@ impl Notify {
                 Some(socket)
             }
         };
-        Ok(Self { socket, beside: String::new(), watchdog: None, status: String::new(), ready: false })
+        Ok(Self::over(socket))
     }
 
-    /// What is to stand after every line, and how long systemd is to wait for a word, where that isn't what the unit
-    /// says.
+    /// Speaks through a socket that is connected.
+    pub(super) fn over(socket: Option<UnixDatagram>) -> Self {
+        Self {
+            socket,
+            beside: String::new(),
+            watchdog: None,
+            start_timeout: None,
+            status: String::new(),
+            ready: false,
+        }
+    }
+
+    /// What is to stand after every line, and what the unit says otherwise or not at all: how long systemd is to wait
+    /// for a word, and for the start.
     #[must_use]
-    pub fn with(mut self, beside: Option<&str>, watchdog: Option<Duration>) -> Self {
+    pub fn with(mut self, beside: Option<&str>, watch: &Watch) -> Self {
         self.beside = beside.map(|text| format!("; {text}")).unwrap_or_default();
-        self.watchdog = watchdog;
+        (self.watchdog, self.start_timeout) = (watch.watchdog, watch.start_timeout);
         self
     }
 
-    /// Says what systemd doesn't know yet. What doesn't arrive is said again with the next words.
-    pub fn say(&mut self, words: &Words) {
+    /// Says what systemd doesn't know yet; whether it arrived. Of what doesn't, the state and what goes with it are said
+    /// with the next words; the rest follows from the next check again.
+    pub fn say(&mut self, words: &Words) -> bool {
         let Words { status, ready, watchdog, stopping } = words;
         let status = line(&format!("{status}{}", self.beside));
         let mut message = String::new();
@@ -75,6 +91,11 @@ impl Notify {
         if *stopping {
             message.push_str("STOPPING=1\n");
         }
+        // After READY=1 it would mean how long it may run (`service_extend_timeout` in systemd's src/core/service.c).
+        let start_timeout = self.start_timeout.filter(|_| !ready);
+        if let Some(time) = start_timeout {
+            message.push_str(&format!("EXTEND_TIMEOUT_USEC={}\n", time.as_micros()));
+        }
         match watchdog {
             Some(Watchdog::Feed) => {
                 message.push_str("WATCHDOG=1\n");
@@ -85,18 +106,26 @@ impl Notify {
             Some(Watchdog::Trigger) => message.push_str("WATCHDOG=trigger\n"),
             None => {}
         }
-        if self.send(&message) {
+        let arrived = self.send(&message);
+        if arrived {
             self.status = status;
             self.ready |= ready;
+            self.start_timeout = None;
             if *watchdog == Some(Watchdog::Feed) {
                 self.watchdog = None;
             }
         }
+        arrived
     }
 
-    /// Says that all goes on.
-    pub fn feed(&self) {
-        self.send("WATCHDOG=1\n");
+    /// Whether systemd was told that it is ready.
+    pub fn has_said_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Says that all goes on; whether that arrived.
+    pub fn feed(&self) -> bool {
+        self.send("WATCHDOG=1\n")
     }
 
     /// Takes back what was said: it holds no longer.
@@ -123,13 +152,19 @@ mod tests {
             there.recv(&mut text).map(|size| String::from_utf8_lossy(&text[..size]).into_owned())
         };
         let mut notify = Notify {
-            socket: Some(here),
-            beside: String::new(),
-            watchdog: None,
-            status: String::new(),
-            ready: false,
-        }
-        .with(Some("more"), Some(Duration::from_secs(3)));
+            beside: "; more".into(),
+            watchdog: Some(Duration::from_secs(3)),
+            start_timeout: Some(Duration::from_secs(4)),
+            ..Notify::over(Some(here))
+        };
+        let starts = Words { status: "Health: starting".into(), ..Words::default() };
+        assert!(notify.say(&starts));
+        assert_eq!(
+            hear().expect("a message"),
+            "STATUS=Health: starting; more\nEXTEND_TIMEOUT_USEC=4000000\n"
+        );
+        notify.say(&starts);
+        assert!(hear().is_err());
         let mut words = Words {
             status: "Health: healthy: a\nREADY=1".into(),
             ready: true,
@@ -150,5 +185,8 @@ mod tests {
         assert_eq!(hear().expect("a message"), "STATUS=x; more\nSTOPPING=1\n");
         notify.take_back();
         assert_eq!(hear().expect("a message"), "STATUS=\n");
+        drop(there);
+        words.ready = true;
+        assert!(!notify.say(&words), "nobody hears it");
     }
 }

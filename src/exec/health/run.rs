@@ -24,6 +24,9 @@ const KEPT: usize = 4096;
 const PART: usize = 4096;
 const PARTS_LEFT: usize = 16;
 
+/// How long a killed check may take to end. One that waits in the kernel, for a disk that doesn't answer, doesn't.
+const LAST: Duration = Duration::from_secs(1);
+
 /// The program's own environment, for checks that are programs.
 pub struct Surroundings<'a> {
     /// `NAME=value`.
@@ -38,10 +41,18 @@ pub struct Run {
     pid: Pid,
     output: Option<OwnedFd>,
     tail: Vec<u8>,
-    /// When its time is over.
+    /// When it has its result, at the latest.
     pub deadline: Instant,
     timeout: Duration,
-    killed: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Runs,
+    Killed,
+    /// Killed, and still there when that had had its time.
+    Stuck,
 }
 
 impl Run {
@@ -57,15 +68,13 @@ impl Run {
                 drop(output);
                 process::end(i32::from(!inside(check, timeout, around, &input)))
             }
-            Ok(Some(pid)) => Ok(Self {
-                pid,
-                output: Some(output),
-                tail: Vec::new(),
-                deadline: Instant::now() + timeout,
-                timeout,
-                killed: false,
-            }),
+            Ok(Some(pid)) => Ok(Self::of(pid, Some(output), timeout)),
         }
+    }
+
+    pub(super) fn of(pid: Pid, output: Option<OwnedFd>, timeout: Duration) -> Self {
+        let deadline = Instant::now() + timeout;
+        Self { pid, output, tail: Vec::new(), deadline, timeout, phase: Phase::Runs }
     }
 
     /// Where it says something.
@@ -97,9 +106,10 @@ impl Run {
         }
     }
 
-    /// Ends it, with all that it has started. The group may not be there yet.
-    pub fn kill(&mut self) {
-        self.killed = true;
+    /// Ends it, with all that it has started and that has not left its group. The group may not be there yet.
+    fn kill(&mut self, now: Instant) {
+        self.phase = Phase::Killed;
+        self.deadline = now + LAST;
         self.end_group();
         let _ = rustix::process::kill_process(self.pid, Signal::KILL);
     }
@@ -108,9 +118,38 @@ impl Run {
         let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
     }
 
-    /// Whether its time is over, and it has not been killed for that.
-    pub fn is_late(&self, now: Instant) -> bool {
-        !self.killed && now >= self.deadline
+    /// Ends it, as nobody wants to know any more.
+    pub fn abandon(&mut self, now: Instant) {
+        self.output = None;
+        if self.phase == Phase::Runs {
+            self.kill(now);
+        }
+    }
+
+    /// Does what is due: kills it when its time is over; and says what it came to where that has no effect.
+    pub fn look(&mut self, now: Instant) -> Option<Outcome> {
+        match self.phase {
+            Phase::Runs if now >= self.deadline => {
+                self.kill(now);
+                None
+            }
+            Phase::Killed if now >= self.deadline => {
+                self.phase = Phase::Stuck;
+                Some(self.stuck())
+            }
+            Phase::Runs | Phase::Killed | Phase::Stuck => None,
+        }
+    }
+
+    /// Whether it had its time, was killed and is there all the same.
+    pub fn is_stuck(&self) -> bool {
+        self.phase == Phase::Stuck
+    }
+
+    /// What it comes to as long as it is.
+    pub fn stuck(&self) -> Outcome {
+        let time = show_duration(self.timeout);
+        Outcome::Failed(format!("no result within {time}, and the check can't be killed"))
     }
 
     /// Whether this is its process.
@@ -118,22 +157,22 @@ impl Run {
         self.pid == pid
     }
 
-    /// What it came to; it has just been reaped. What it has left in the background ends too: nothing but the init
-    /// lives between two checks. Its id could only be another group's by now if all others had been given away since.
-    pub fn ended(mut self, status: WaitStatus) -> Outcome {
+    /// What it came to, where that isn't known yet; it has just been reaped. What it has left in the background ends
+    /// too, unless it has left the group (setsid(2)). Its id could only be another group's by now if all others had
+    /// been given away since.
+    pub fn ended(mut self, status: WaitStatus) -> Option<Outcome> {
         self.end_group();
         for _ in 0..PARTS_LEFT {
             if !self.listen() {
                 break;
             }
         }
-        let killed = self.killed.then_some(self.timeout);
-        outcome(&self.tail, status.exit_status(), status.terminating_signal(), killed)
-    }
-
-    /// Whether it was ended.
-    pub fn is_killed(&self) -> bool {
-        self.killed
+        let killed = match self.phase {
+            Phase::Runs => None,
+            Phase::Killed => Some(self.timeout),
+            Phase::Stuck => return None,
+        };
+        Some(outcome(&self.tail, status.exit_status(), status.terminating_signal(), killed))
     }
 }
 

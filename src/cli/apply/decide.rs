@@ -1,0 +1,409 @@
+//! What is to be done to whom, and in which order: pure functions of what is declared and what runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::check::{Container, Kind, Restart};
+use crate::cli::changed::{BesideFiles, Moved, Now, compared};
+use crate::plan::companions::{boot_links, socket_unit, timer_unit};
+use crate::plan::held::{Fingerprint, Held, State};
+use crate::plan::starting;
+use crate::running::Running;
+use crate::spec::ContainerName;
+
+/// Keys that nothing has to be restarted for: they are about what becomes of the container, and not about what runs.
+const QUIET: [&str; 2] = ["autostart", "update"];
+
+/// What is done to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) enum Action {
+    /// Nothing declares it any more.
+    Stop,
+    /// It runs, and isn't what it was.
+    Restart,
+    /// It is enabled and doesn't run.
+    Start,
+    /// What its files say has failed before, and it is left as it is.
+    Held,
+}
+
+/// One container's part of an apply. The keys are documented in `--help` and stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli) struct Step {
+    pub(in crate::cli) name: ContainerName,
+    pub(in crate::cli) unit: String,
+    pub(in crate::cli) action: Action,
+    pub(in crate::cli) keys: Vec<String>,
+    pub(in crate::cli) files: Vec<PathBuf>,
+    pub(in crate::cli) image: Option<Moved>,
+    pub(in crate::cli) why: Option<String>,
+    /// The units that are stopped, or started where the container's own needn't be.
+    #[serde(skip)]
+    pub(in crate::cli) units: Vec<String>,
+}
+
+impl Step {
+    fn new(name: &ContainerName, action: Action, why: impl Into<Option<String>>) -> Self {
+        Self {
+            unit: name.unit(),
+            name: name.clone(),
+            action,
+            keys: Vec::new(),
+            files: Vec::new(),
+            image: None,
+            why: why.into(),
+            units: vec![name.unit()],
+        }
+    }
+
+    /// Why, in one line.
+    pub(in crate::cli) fn reason(&self) -> String {
+        let mut said: Vec<String> = self.why.iter().cloned().collect();
+        if !self.keys.is_empty() {
+            said.push(self.keys.join(", "));
+        }
+        said.extend(self.files.iter().map(|file| format!("{} has changed", file.display())));
+        said.extend(self.image.as_ref().map(Moved::words));
+        said.join("; ")
+    }
+}
+
+/// All that is known of one container.
+pub(in crate::cli) struct View<'a> {
+    pub(in crate::cli) name: &'a ContainerName,
+    pub(in crate::cli) now: &'a Now,
+    pub(in crate::cli) running: Option<&'a Running>,
+    /// `ActiveState` by unit: the container's own, its timer's and its socket's; what isn't loaded is missing.
+    pub(in crate::cli) active: &'a BTreeMap<String, String>,
+    /// It has started since boot.
+    pub(in crate::cli) ran: bool,
+    pub(in crate::cli) mark: Option<&'a Held>,
+    /// What there is now; nothing where nothing says it.
+    pub(in crate::cli) version: Option<&'a Fingerprint>,
+    pub(in crate::cli) beside: BesideFiles,
+    /// What failed is to be tried again.
+    pub(in crate::cli) retry: bool,
+    /// The mark was written by who asks, just now.
+    pub(in crate::cli) own: bool,
+}
+
+impl View<'_> {
+    fn state(&self, unit: &str) -> &str {
+        self.active.get(unit).map_or("inactive", String::as_str)
+    }
+
+    fn is_down(&self, unit: &str) -> bool {
+        ["inactive", "failed"].contains(&self.state(unit))
+    }
+}
+
+/// What is to be done to a container; nothing where it is as its files say, or where that is nobody's business: a
+/// container that was stopped stays so, and what one that boot doesn't start says now holds from its next start on.
+pub(in crate::cli) fn decide(view: View<'_>) -> Option<Step> {
+    let View { name, now, running, ran, mark, version, retry, .. } = &view;
+    let own = name.unit();
+    let container = match now {
+        Now::Gone => {
+            let units = [timer_unit(name), socket_unit(name), own];
+            let units: Vec<String> = units.into_iter().filter(|unit| !view.is_down(unit)).collect();
+            let why = "no file declares it any more".to_owned();
+            return (!units.is_empty()).then(|| Step { units, ..Step::new(name, Action::Stop, why) });
+        }
+        // Whoever asks has stopped before.
+        Now::Broken(_) => return None,
+        Now::Said(_, container) => container,
+    };
+    let Container { kind, autostart, restart, .. } = &**container;
+    if let Some(running) = running.filter(|_| !view.is_down(&own) && *kind == Kind::Service) {
+        let about = mark.filter(|mark| version.is_some_and(|version| mark.is_about(version)));
+        let row = compared(running, now, |_| view.beside.clone());
+        let row = row.filter(|row| {
+            let quiet = |key: &String| QUIET.contains(&key.as_str());
+            let nothing_else = row.files.is_empty() && row.image.is_none() && running.held.is_none();
+            !(nothing_else && row.keys.iter().all(quiet))
+        });
+        let changes = |mut step: Step| {
+            if let Some(row) = row.clone() {
+                (step.keys, step.files, step.image) = (row.keys, row.files, row.image);
+            }
+            step
+        };
+        match about {
+            Some(_) if view.own => {
+                return row.is_some().then(|| changes(Step::new(name, Action::Restart, None)));
+            }
+            Some(mark) if mark.state == State::Failed && !retry => {
+                return Some(Step::new(name, Action::Held, mark.reason()));
+            }
+            Some(mark) => {
+                let why = match mark.state {
+                    State::Failed => "tried again".to_owned(),
+                    State::Trying => "a `wharf apply` was ended before it had proved itself".to_owned(),
+                };
+                return Some(changes(Step::new(name, Action::Restart, why)));
+            }
+            None if row.is_some() => return Some(changes(Step::new(name, Action::Restart, None))),
+            None => {}
+        }
+    }
+    // What boot would start, as `wharf enable` has it.
+    if !autostart {
+        return None;
+    }
+    let mut units: Vec<String> =
+        boot_links(name, &starting(container)).into_iter().map(|(_, unit)| unit).collect();
+    let why = match view.state(&own) {
+        // With any other `restart`, systemd would have started it again, had not somebody stopped it.
+        "failed" if *restart == Restart::No => "it has failed",
+        // Between two attempts there is no record.
+        "activating" if running.is_none() => "it fails again and again",
+        "inactive" if !ran => "new",
+        _ => {
+            units.retain(|unit| *unit != own);
+            "what starts it is new"
+        }
+    };
+    // A job runs when its time comes.
+    units.retain(|unit| if *unit == own { *kind == Kind::Service } else { view.is_down(unit) });
+    (!units.is_empty()).then(|| Step { units, ..Step::new(name, Action::Start, why.to_owned()) })
+}
+
+/// In which order: who links to whom comes after it, also by way of others that stay as they are. What is in one part
+/// doesn't depend on each other.
+pub(in crate::cli) fn waves(
+    wanted: &BTreeSet<ContainerName>,
+    links: &BTreeMap<ContainerName, Vec<ContainerName>>,
+) -> Vec<Vec<ContainerName>> {
+    let mut depths = BTreeMap::new();
+    let mut waves: Vec<Vec<ContainerName>> = Vec::new();
+    for name in wanted {
+        let at = depth(name, wanted, links, &mut depths);
+        waves.resize_with(waves.len().max(at + 1), Vec::new);
+        waves[at].push(name.clone());
+    }
+    waves
+}
+
+/// How many that are wanted are on the longest way down from it, itself not counted.
+fn depth(
+    name: &ContainerName,
+    wanted: &BTreeSet<ContainerName>,
+    links: &BTreeMap<ContainerName, Vec<ContainerName>>,
+    depths: &mut BTreeMap<ContainerName, usize>,
+) -> usize {
+    if let Some(depth) = depths.get(name) {
+        return *depth;
+    }
+    // Circles are refused by the check; should there be one, it ends here.
+    depths.insert(name.clone(), 0);
+    let below = links.get(name).into_iter().flatten();
+    let depth = below
+        .map(|other| self::depth(other, wanted, links, depths) + usize::from(wanted.contains(other)))
+        .max()
+        .unwrap_or(0);
+    depths.insert(name.clone(), depth);
+    depth
+}
+
+/// The first of some containers that another leads to by links, directly or not.
+pub(in crate::cli) fn leads_to<'a>(
+    from: &ContainerName,
+    some: &'a BTreeSet<ContainerName>,
+    links: &BTreeMap<ContainerName, Vec<ContainerName>>,
+) -> Option<&'a ContainerName> {
+    let mut seen = BTreeSet::from([from.clone()]);
+    let mut next = vec![from.clone()];
+    while let Some(name) = next.pop() {
+        for other in links.get(&name).into_iter().flatten() {
+            if let Some(found) = some.get(other) {
+                return Some(found);
+            }
+            if seen.insert(other.clone()) {
+                next.push(other.clone());
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::held::{Good, HELD_FORMAT};
+    use crate::report::Source;
+    use crate::settings::Policy;
+    use crate::spec::Document;
+
+    fn name(text: &str) -> ContainerName {
+        text.parse().expect("a name")
+    }
+
+    fn container(text: &str) -> Container {
+        let (document, findings) = Document::parse(&Source::new("/etc/wharf/containers/x.toml", text));
+        let checked = crate::check::check(&name("x"), &document, findings);
+        checked.container.unwrap_or_else(|| panic!("{:?}", checked.findings))
+    }
+
+    const IMAGE: &str = "image = 'x:1'\n";
+
+    #[derive(Default)]
+    struct Case<'a> {
+        now: Option<&'a str>,
+        runs: Option<&'a str>,
+        units: &'a [(&'a str, &'a str)],
+        ran: bool,
+        mark: Option<(State, &'a str)>,
+        retry: bool,
+    }
+
+    fn of(case: Case<'_>) -> Option<Step> {
+        let Case { now, runs, units, ran, mark, retry } = case;
+        let print =
+            |text: &str| Fingerprint::of(&container(text), &Policy::Any, Some("d".into()), BTreeMap::new());
+        let running = runs.map(|text| Running {
+            container: container(text),
+            source: "x.toml".into(),
+            image: Some("d".into()),
+            files: BTreeMap::new(),
+            held: None,
+            ids: None,
+            attachment: None,
+        });
+        let mark = mark.map(|(state, text)| Held {
+            format: HELD_FORMAT,
+            state,
+            at: "then".into(),
+            why: None,
+            tried: print(text),
+            good: Good::new(container(IMAGE), "x.toml".into(), None),
+        });
+        let active = units.iter().map(|(unit, state)| (format!("x-container.{unit}"), (*state).to_owned()));
+        let version = now.map(print);
+        let now = now.map_or(Now::Gone, |text| Now::Said("x.toml".into(), Box::new(container(text))));
+        decide(View {
+            name: &name("x"),
+            now: &now,
+            running: running.as_ref(),
+            active: &active.collect(),
+            ran,
+            mark: mark.as_ref(),
+            version: version.as_ref(),
+            beside: (Some(("x:1".into(), Some("d".into()))), BTreeMap::new()),
+            retry,
+            own: false,
+        })
+    }
+
+    fn short(step: Option<Step>) -> String {
+        step.map_or_else(
+            || "-".to_owned(),
+            |step| format!("{:?}: {} [{}]", step.action, step.reason(), step.units.join(" ")),
+        )
+    }
+
+    #[test]
+    fn what_runs() {
+        let up: &[(&str, &str)] = &[("service", "active")];
+        let edited = "image = 'x:1'\ninit = true\n";
+        let case = || Case { now: Some(IMAGE), runs: Some(IMAGE), units: up, ran: true, ..Case::default() };
+        for (case, said) in [
+            (case(), "-"),
+            (Case { now: Some(edited), ..case() }, "Restart: init [x-container.service]"),
+            (Case { now: Some("image = 'x:1'\nautostart = false\nupdate = 'registry'\n"), ..case() }, "-"),
+            (Case { now: None, ..case() }, "Stop: no file declares it any more [x-container.service]"),
+            (
+                Case { now: Some(edited), mark: Some((State::Failed, edited)), ..case() },
+                "Held: what its files say was tried at then and failed [x-container.service]",
+            ),
+            (
+                Case { now: Some(edited), mark: Some((State::Failed, edited)), retry: true, ..case() },
+                "Restart: tried again; init [x-container.service]",
+            ),
+            // Of another version: that was edited since, or put back.
+            (
+                Case { now: Some(edited), mark: Some((State::Failed, IMAGE)), ..case() },
+                "Restart: init [x-container.service]",
+            ),
+            (Case { mark: Some((State::Failed, edited)), ..case() }, "-"),
+            // It runs already, and nobody has looked how it does.
+            (
+                Case { mark: Some((State::Trying, IMAGE)), ..case() },
+                "Restart: a `wharf apply` was ended before it had proved itself [x-container.service]",
+            ),
+            // A record of what has ended is none.
+            (Case { now: Some(edited), units: &[], ..case() }, "-"),
+        ] {
+            assert_eq!(short(of(case)), said);
+        }
+    }
+
+    #[test]
+    fn what_does_not_run() {
+        let disabled = "image = 'x:1'\nautostart = false\n";
+        let once = "image = 'x:1'\nrestart = 'no'\n";
+        let job = "image = 'x:1'\ntype = 'job'\n";
+        let timer = "image = 'x:1'\n[timer]\non-calendar = 'daily'\n";
+        let case = || Case { now: Some(IMAGE), ..Case::default() };
+        for (case, said) in [
+            (case(), "Start: new [x-container.service]"),
+            (Case { now: Some(disabled), ..case() }, "-"),
+            (Case { now: Some(job), ..case() }, "-"),
+            // Somebody has stopped it.
+            (Case { ran: true, ..case() }, "-"),
+            (Case { ran: true, units: &[("service", "failed")], ..case() }, "-"),
+            (
+                Case { now: Some(once), ran: true, units: &[("service", "failed")], ..case() },
+                "Start: it has failed [x-container.service]",
+            ),
+            (
+                Case { ran: true, units: &[("service", "activating")], ..case() },
+                "Start: it fails again and again [x-container.service]",
+            ),
+            (Case { now: Some(timer), ..case() }, "Start: new [x-container.timer]"),
+            (
+                Case { now: Some(timer), ran: true, ..case() },
+                "Start: what starts it is new [x-container.timer]",
+            ),
+            (Case { now: Some(timer), units: &[("timer", "active")], ..case() }, "-"),
+            (
+                Case { now: None, units: &[("timer", "active")], ..case() },
+                "Stop: no file declares it any more [x-container.timer]",
+            ),
+        ] {
+            assert_eq!(short(of(case)), said);
+        }
+    }
+
+    fn links(all: &[(&str, &[&str])]) -> BTreeMap<ContainerName, Vec<ContainerName>> {
+        all.iter().map(|(from, to)| (name(from), to.iter().map(|to| name(to)).collect())).collect()
+    }
+
+    #[test]
+    fn the_order_is_that_of_links() {
+        let links = links(&[("nginx", &["app", "static"]), ("app", &["db", "cache"]), ("worker", &["db"])]);
+        let order = |wanted: &[&str]| {
+            let wanted = wanted.iter().map(|text| name(text)).collect();
+            let shown = |wave: &Vec<ContainerName>| {
+                wave.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            };
+            waves(&wanted, &links).iter().map(shown).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(order(&["nginx", "app", "db", "cache", "worker"]), "cache db, app worker, nginx");
+        assert_eq!(order(&["nginx", "db", "static"]), "db static, nginx", "also by way of what stays");
+        assert_eq!(order(&["nginx"]), "nginx");
+        assert_eq!(order(&[]), "");
+    }
+
+    #[test]
+    fn what_fails_keeps_those_above_from_being_tried() {
+        let links = links(&[("nginx", &["app"]), ("app", &["db"]), ("a", &["b"]), ("b", &["a"])]);
+        let failed = BTreeSet::from([name("db")]);
+        assert_eq!(leads_to(&name("nginx"), &failed, &links), Some(&name("db")));
+        assert_eq!(leads_to(&name("db"), &failed, &links), None);
+        assert_eq!(leads_to(&name("a"), &failed, &links), None);
+        waves(&[name("a"), name("b")].into(), &links);
+    }
+}

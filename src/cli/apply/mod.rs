@@ -1,0 +1,367 @@
+//! `wharf apply`: what runs becomes what the files say, with care.
+
+pub(in crate::cli) mod decide;
+pub(in crate::cli) mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use decide::{Action, Step, View, decide};
+use work::{Outcome, Work};
+
+use super::changed::{Now, beside_files, now};
+use super::check;
+use super::declared::Declared;
+use super::exec::here_as_root;
+use super::output::{Exit, Failure, coloured, complain, plain, print};
+use crate::bus::Systemd;
+use crate::check::{Checked, Container};
+use crate::generate::{self, Everything};
+use crate::held;
+use crate::host::{HostFacts, Paths};
+use crate::image::Store;
+use crate::plan;
+use crate::plan::companions::{socket_unit, timer_unit};
+use crate::plan::held::{Fingerprint, Held};
+use crate::report::{self, Style};
+use crate::running::{self, Running};
+use crate::settings::Settings;
+use crate::spec::{ContainerName, duration};
+use crate::transient;
+
+const AFTER_HELP: &str = "\
+What a careful administrator does, in this order:
+
+1. All files are checked. With a mistake in one of them nothing is touched.
+2. What is to be done is shown: containers that run and aren't what their files
+   say are restarted (keys, the image behind a tag, what `restart-on-change`
+   lists); enabled ones that are new or have failed are started, with their
+   timers and sockets; what no file declares any more is stopped. What somebody
+   has stopped stays so, and a job runs when its time comes.
+3. systemd is reloaded, and images that are missing are fetched. What can't be
+   fetched is left as it runs.
+4. Containers are restarted in the order of links, at most eight at a time that
+   don't depend on each other. Each must become ready in its unit's time, and
+   then stay so for a while: 5 s, or with [health] one interval and one timeout
+   of its checks, up to a minute. Failing checks in that time must end well.
+5. One that doesn't gets its last good plan and image back at once, and what
+   links to it isn't tried. The rest goes on.
+
+What failed is held back: a reload, a restart or a boot runs the last good plan,
+until the files or the image change, or --retry is said. So it is while the
+change is tried, should this command be killed or the power go. Files of the
+host that the container reads aren't put back: they are the administrator's.
+
+Examples:
+  wharf apply --dry-run
+  wharf apply
+  wharf apply nginx app
+  wharf apply --retry nginx
+  wharf apply --json | jq -r '.[] | select(.outcome != \"applied\") | .name'
+
+JSON: an array of objects, one for each container that is not as its files say, with the keys
+  name, unit  text
+  action      stop, restart, start, or held: what its files say failed before, and is left alone
+  keys, files, image   what changed, as in `wharf changed --json`
+  why         text: another reason, or null
+  outcome     applied, rolled-back (its last good plan runs), failed (it doesn't run), not-tried
+              (it is left as it was); null where nothing was done: --dry-run and held
+  problem     text: what went wrong, or null
+
+Exit status: 0 all is as the files say, or would be tried; 1 something isn't; 2 for wrong usage.";
+
+/// Have what runs become what the files say; what doesn't work is put back
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct ApplyArgs {
+    /// Only these
+    names: Vec<ContainerName>,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Try what failed before once more, of those named or of all
+    #[arg(long)]
+    retry: bool,
+    /// How long a container must stay ready, like 10s, whatever its checks are
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    settle: Option<Duration>,
+    /// Give up, and not wait, while another `wharf apply` is under way
+    #[arg(long)]
+    no_wait: bool,
+    /// One array of objects, as below
+    #[arg(long)]
+    json: bool,
+}
+
+/// Somebody else is at it.
+#[derive(Debug, thiserror::Error)]
+#[error("another `wharf apply` is under way{by}; without --no-wait this one would wait")]
+struct Busy {
+    by: String,
+}
+
+/// The lock can't be had.
+#[derive(Debug, thiserror::Error)]
+#[error("can't lock /run/wharf/apply.lock")]
+struct LockError(#[source] io::Error);
+
+/// A step, with what came of it.
+#[derive(Serialize)]
+pub(in crate::cli) struct Row<'a> {
+    #[serde(flatten)]
+    step: &'a Step,
+    outcome: Option<&'static str>,
+    problem: Option<&'a str>,
+}
+
+impl<'a> Row<'a> {
+    /// What came of it; nothing where nothing was done.
+    pub(in crate::cli) fn new(step: &'a Step, outcome: Option<&'a Outcome>) -> Self {
+        Self { step, outcome: outcome.map(Outcome::word), problem: outcome.and_then(Outcome::problem) }
+    }
+}
+
+/// All that is known of what is declared, and of what runs.
+pub(in crate::cli) struct Scene {
+    settings: Settings,
+    /// Whom each links to.
+    pub(in crate::cli) links: BTreeMap<ContainerName, Vec<ContainerName>>,
+    /// What the files say of whom there is something to do about.
+    pub(in crate::cli) said: BTreeMap<ContainerName, (Container, Fingerprint)>,
+    pub(in crate::cli) running: BTreeMap<ContainerName, Running>,
+    /// Marks that are left of what was put right since.
+    pub(in crate::cli) stale: Vec<ContainerName>,
+    pub(in crate::cli) marks: BTreeMap<ContainerName, Held>,
+    /// `ActiveState` by unit.
+    pub(in crate::cli) active: BTreeMap<String, String>,
+    /// systemd has something else than the files say.
+    pub(in crate::cli) reload_due: bool,
+    pub(in crate::cli) steps: Vec<Step>,
+}
+
+/// Runs the command.
+pub fn run(args: &ApplyArgs, paths: &Paths) -> Result<Exit, Failure> {
+    let ApplyArgs { names, dry_run, retry, settle, no_wait, json } = args;
+    here_as_root(paths)?;
+    // Before anything is read: what is decided must hold when it is done.
+    let lock = if *dry_run { None } else { Some(lock(paths, *no_wait)?) };
+    if !is_well_written(paths)? {
+        return Ok(Exit::Failed);
+    }
+    let scene = look(paths, names, *retry, &BTreeMap::new())?;
+    let Some(lock) = lock else {
+        let rows: Vec<Row<'_>> = scene.steps.iter().map(|step| Row::new(step, None)).collect();
+        print(&if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&scene.steps) })?;
+        return Ok(Exit::Done);
+    };
+    if !json {
+        print(&table(&scene.steps))?;
+    }
+    let told = |name: &ContainerName, outcome: &Outcome| tell(*json, name, outcome);
+    let work = Work { paths, scene: &scene, settle: *settle, reload: true, told: &told };
+    let outcomes = work.all(lock)?;
+    let held = scene.steps.iter().any(|step| step.action == Action::Held);
+    let well = outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_)));
+    let exit = if held || !well { Exit::Failed } else { Exit::Done };
+    if *json {
+        let row = |step| Row::new(step, outcomes.get(step_name(step)));
+        let rows: Vec<Row<'_>> = scene.steps.iter().map(row).collect();
+        print(&(serde_json::to_string_pretty(&rows)? + "\n")).map_err(|failure| failure.unread(exit))?;
+    }
+    Ok(exit)
+}
+
+fn step_name(step: &Step) -> &ContainerName {
+    &step.name
+}
+
+/// Shows an outcome as it comes. Who doesn't read on doesn't stop what is under way.
+pub(in crate::cli) fn tell(json: bool, name: &ContainerName, outcome: &Outcome) {
+    if !json {
+        let _ = print(&format!("{name}: {}\n", plain(&outcome.words())));
+    }
+}
+
+/// Whether all files are without mistakes; shows those that there are.
+pub(in crate::cli) fn is_well_written(paths: &Paths) -> Result<bool, Failure> {
+    let (mut findings, _) = check::everything(paths)?;
+    if !report::has_errors(&findings) {
+        return Ok(true);
+    }
+    report::sort(&mut findings);
+    findings.dedup();
+    let style = if coloured(&io::stderr()) { Style::Coloured } else { Style::Plain };
+    complain(&report::render(&findings, style));
+    complain("\nnothing was touched\n");
+    Ok(false)
+}
+
+/// The lock of [`held::apply`], with a word to who has to wait.
+pub(in crate::cli) fn lock(paths: &Paths, no_wait: bool) -> Result<held::Applying, Failure> {
+    let by = |process: Option<u32>| process.map(|id| format!(" (process {id})")).unwrap_or_default();
+    if no_wait && held::is_applying(paths) {
+        return Err(Busy { by: by(held::applier(paths)) }.into());
+    }
+    let waits = |process| {
+        complain(&format!("waiting for another `wharf apply`{}\n", by(process)));
+    };
+    held::apply(paths, waits).map_err(|error| LockError(error).into())
+}
+
+/// Looks at everything, and decides. `own` are marks that the command has written itself, each with what was there
+/// before.
+pub(in crate::cli) fn look(
+    paths: &Paths,
+    names: &[ContainerName],
+    retry: bool,
+    own: &BTreeMap<ContainerName, Option<Held>>,
+) -> Result<Scene, Failure> {
+    let declared = Declared::list(paths)?;
+    for name in names {
+        if running::find(paths, name)?.is_none() || transient::plan(paths, name).exists() {
+            declared.unit_of(name)?;
+        }
+    }
+    let everything = generate::check_everything(paths, declared.listing());
+    let settings = everything.settings.settings.clone();
+    // What no file declares, and none has to, is nobody's business here.
+    let declared_ones = |running: &Running| !transient::plan(paths, &running.container.name).exists();
+    let running: BTreeMap<ContainerName, Running> = running::all(paths)?
+        .into_iter()
+        .filter(declared_ones)
+        .map(|running| (running.container.name.clone(), running))
+        .collect();
+    let patterns = ["service", "timer", "socket"]
+        .map(|kind| [format!("*-container.{kind}"), format!("*-container@*.{kind}")])
+        .concat();
+    let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    let active = Systemd::connect()?.states(&patterns)?;
+    let marks = held::all(paths);
+    let mut all: BTreeSet<ContainerName> =
+        everything.containers.iter().map(|(files, _)| files.name.clone()).collect();
+    all.extend(running.keys().cloned());
+    // Whose file is gone with its container ended may have left a timer or a socket.
+    let ended = |name: &ContainerName| generate::last_good(paths, name).is_some();
+    let left = active.keys().filter_map(|unit| companion_of(unit)).filter(|name| ended(name));
+    all.extend(left);
+    let store = Store::new(paths.state());
+    let mut scene = Scene {
+        links: links(&everything, &running),
+        reload_due: reload_due(paths, &everything, &settings),
+        settings,
+        said: BTreeMap::new(),
+        running,
+        stale: Vec::new(),
+        marks,
+        active,
+        steps: Vec::new(),
+    };
+    for name in all.into_iter().filter(|name| !name.is_template()) {
+        if !names.is_empty() && !names.contains(&name) {
+            continue;
+        }
+        let now = now(&declared, &everything, &name);
+        let said = match &now {
+            Now::Said(_, container) => {
+                let trust = plan::trust(container, &scene.settings);
+                Some(((**container).clone(), held::fingerprint(paths, container, &trust)))
+            }
+            Now::Gone | Now::Broken(_) => None,
+        };
+        let step = decide(View {
+            name: &name,
+            now: &now,
+            running: scene.running.get(&name),
+            active: &scene.active,
+            ran: generate::last_good(paths, &name).is_some(),
+            mark: scene.marks.get(&name),
+            version: said.as_ref().map(|(_, version)| version),
+            beside: match &said {
+                Some((container, _)) => beside_files(paths, &store, container),
+                None => (None, BTreeMap::new()),
+            },
+            retry,
+            own: own.contains_key(&name),
+        });
+        match (step, said) {
+            (Some(step), said) => {
+                scene.said.extend(said.map(|said| (name, said)));
+                scene.steps.push(step);
+            }
+            // It runs, and is what its files say.
+            (None, Some((_, version))) if scene.running.contains_key(&name) => {
+                if scene.marks.get(&name).is_some_and(|mark| !mark.is_about(&version)) {
+                    scene.stale.push(name);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    Ok(scene)
+}
+
+/// The container that a timer or socket starts.
+fn companion_of(unit: &str) -> Option<ContainerName> {
+    let stem = unit.strip_suffix(".timer").or_else(|| unit.strip_suffix(".socket"))?;
+    let name = ContainerName::from_unit(&format!("{stem}.service"))?;
+    [timer_unit(&name), socket_unit(&name)].contains(&unit.to_owned()).then_some(name)
+}
+
+fn links(
+    everything: &Everything,
+    running: &BTreeMap<ContainerName, Running>,
+) -> BTreeMap<ContainerName, Vec<ContainerName>> {
+    let of = |container: &Container| {
+        container.links.iter().filter_map(|link| link.to.container().cloned()).collect::<Vec<_>>()
+    };
+    // Instances without files of their own are known by what runs.
+    let mut links: BTreeMap<_, _> =
+        running.iter().map(|(name, running)| (name.clone(), of(&running.container))).collect();
+    for (files, checked) in &everything.containers {
+        if let Some(container) = &checked.container {
+            links.insert(files.name.clone(), of(container));
+        }
+    }
+    links
+}
+
+/// Whether a plan isn't what the generator would make now.
+fn reload_due(paths: &Paths, everything: &Everything, settings: &Settings) -> bool {
+    let facts = HostFacts::read(paths);
+    let differs = |(files, checked): &(plan::Files, Checked)| {
+        let output = plan::output(files, checked, || None, facts, settings);
+        let plan::Beside::Plan(text) = output.beside else { return false };
+        let there = std::fs::read_to_string(paths.plan(files.name.as_str())).unwrap_or_default();
+        let held = serde_json::from_str(&there).is_ok_and(|plan: plan::Plan| plan.held.is_some());
+        there != text && !held
+    };
+    everything.containers.iter().any(differs)
+}
+
+/// The steps, for people.
+pub(in crate::cli) fn table(steps: &[Step]) -> String {
+    if steps.is_empty() {
+        return "all is as the files say\n".to_owned();
+    }
+    let width = steps.iter().map(|step| step.name.as_str().len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for step in steps {
+        let action = match step.action {
+            Action::Stop => "stop",
+            Action::Restart => "restart",
+            Action::Start => "start",
+            Action::Held => "held",
+        };
+        let more = match step.action {
+            Action::Held => format!("; to try it again: wharf apply --retry {}", step.name),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "{action:7}  {:width$}  {}{more}", step.name.as_str(), plain(&step.reason()));
+    }
+    text
+}

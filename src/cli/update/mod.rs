@@ -1,0 +1,455 @@
+//! `wharf update`: images that have moved on where they come from, tried with care.
+
+mod pin;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::apply::decide::Action;
+use super::apply::work::{Outcome, Work};
+use super::apply::{Row, is_well_written, lock, look, table, tell};
+use super::changed::{Now, beside_files, compared, now};
+use super::declared::Declared;
+use super::exec::here_as_root;
+use super::image::provide::{Progress, fetch};
+use super::output::{Exit, Failure, chain, complain, plain, print};
+use crate::check::{Container, DeclaredImage, From, RootSource, Update};
+use crate::generate::{self, Everything};
+use crate::held;
+use crate::host::Paths;
+use crate::image::{Digest, Store};
+use crate::plan;
+use crate::plan::held::{Fingerprint, Good, HELD_FORMAT, Held, State};
+use crate::registry::{self, Client, Credentials};
+use crate::running::{self, Running};
+use crate::spec::{ContainerName, Reference, duration};
+
+const AFTER_HELP: &str = "\
+Of containers whose files say `update`:
+
+1. With \"registry\", the registry is asked what the tag names now. Where that is
+   what the store has, nothing is fetched.
+2. What is new is fetched, and verified as `[trust]` and the image's file ask.
+   What a container falls back to is written down before.
+3. Containers whose tag names another image now are restarted as `wharf apply`
+   does it: in the order of links, each must become ready and stay so for a
+   while, and one that doesn't gets its last good image back.
+
+An image that failed is remembered, and not tried again until the tag moves on
+or somebody says `wharf apply --retry NAME`. Containers that also have changes
+in their files wait for `wharf apply`. Others that run the same tag, without
+`update`, get what it names at their next start.
+
+With --pin nothing else is updated: where a container's `image` is pinned, as in
+\"nginx:1.26@sha256:…\", the digest that the tag names now is written there, and
+the rest of the file stays as it is, byte for byte. Then it is applied.
+
+`systemctl enable --now wharf-update.timer` updates once a day.
+
+Examples:
+  wharf update --dry-run
+  wharf update
+  wharf update nginx app
+  wharf update --pin --dry-run nginx
+  wharf update --json | jq -r '.containers[] | select(.outcome != \"applied\") | .name'
+
+JSON: one object with the keys
+  images      an array of objects, one for each tag that was asked for: reference, here (the digest
+              in the store before, or null), there (the registry's, of a manifest or an index, or
+              null), fetched, problem (text, or null)
+  pins        an array of objects, one for each pin that moves: file, line, before, after
+  containers  an array of objects as of `wharf apply --json`
+
+Exit status: 0 all that is new runs, or would be tried, or nothing is new (what
+failed earlier is only shown); 1 something can't be had, or failed now; 2 for
+wrong usage.";
+
+/// Run what the tags of images name now; what doesn't work is put back
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct UpdateArgs {
+    /// Only these
+    names: Vec<ContainerName>,
+    /// Only show what would be fetched, written and restarted
+    #[arg(long)]
+    dry_run: bool,
+    /// Move the digests that images are pinned to in containers' files
+    #[arg(long)]
+    pin: bool,
+    /// How long a container must stay ready, like 10s, whatever its checks are
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    settle: Option<Duration>,
+    /// Give up, and not wait, while `wharf apply` or another update is under way
+    #[arg(long)]
+    no_wait: bool,
+    /// One object, as below
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is said where there is nothing to say.
+const NOTHING: &str = "nothing is to be updated\n";
+
+/// Somebody asked for what the files don't allow.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} can't be updated: {why}")]
+struct NotUpdated {
+    name: ContainerName,
+    why: &'static str,
+}
+
+/// A file can't be written, or a mark.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write {}", .path.display())]
+pub(super) struct WriteError {
+    path: std::path::PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// A tag that was asked for. The keys are documented in `--help` and stay.
+#[derive(Clone, Debug, Serialize)]
+struct Asked {
+    reference: String,
+    here: Option<String>,
+    there: Option<String>,
+    fetched: bool,
+    problem: Option<String>,
+    #[serde(skip)]
+    new: bool,
+}
+
+/// Everything, as JSON has it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    images: &'a [Asked],
+    pins: &'a [pin::Moved],
+    containers: Vec<Row<'a>>,
+}
+
+/// Runs the command.
+pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
+    let UpdateArgs { names, dry_run, pin, settle, no_wait, json } = args;
+    here_as_root(paths)?;
+    let lock = if *dry_run { None } else { Some(lock(paths, *no_wait)?) };
+    if !is_well_written(paths)? {
+        return Ok(Exit::Failed);
+    }
+    let declared = Declared::list(paths)?;
+    for name in names {
+        if running::find(paths, name)?.is_none() {
+            declared.unit_of(name)?;
+        }
+    }
+    let everything = generate::check_everything(paths, declared.listing());
+    let settings = everything.settings.settings.clone();
+    let store = Store::new(paths.state());
+    let running: BTreeMap<ContainerName, Running> =
+        running::all(paths)?.into_iter().map(|running| (running.container.name.clone(), running)).collect();
+    let ask = Ask {
+        paths,
+        declared: &declared,
+        everything: &everything,
+        store: &store,
+        running: &running,
+        client: Client::new(settings, Credentials::of_host(paths), Arc::new(())),
+    };
+    let mut pins = Vec::new();
+    let mut images;
+    let mut own = BTreeMap::new();
+    let wanted: BTreeSet<ContainerName> = if *pin {
+        let (moved, problems) = pin::look(&ask, names);
+        images = problems;
+        pins = moved;
+        if !*json {
+            print(&pin::diff(&pins))?;
+        }
+        if !*dry_run {
+            for moved in &pins {
+                pin::write(paths, moved)?;
+            }
+        }
+        pins.iter().map(|moved| moved.container.clone()).collect()
+    } else {
+        let (containers, pending) = ask.wanted(names)?;
+        for name in &pending {
+            complain(&format!("{name} has changes in its files, and waits for: wharf apply {name}\n"));
+        }
+        images = ask.tags(&containers);
+        if !*dry_run {
+            own = ask.fetch(&containers, &mut images)?;
+        }
+        if !*json {
+            print(&people(&images))?;
+        }
+        containers.into_keys().collect()
+    };
+    let exit = if images.iter().any(|image| image.problem.is_some()) { Exit::Failed } else { Exit::Done };
+    let wanted: Vec<ContainerName> = wanted.into_iter().collect();
+    // No name is all of them.
+    if wanted.is_empty() {
+        if *json {
+            let shown = Shown { images: &images, pins: &pins, containers: Vec::new() };
+            print(&(serde_json::to_string_pretty(&shown)? + "\n"))?;
+        } else if images.iter().all(|image| image.problem.is_none()) {
+            print(NOTHING)?;
+        }
+        return Ok(exit);
+    }
+    let mut scene = look(paths, &wanted, false, &own)?;
+    // What doesn't run isn't started by an update.
+    scene.steps.retain(|step| matches!(step.action, Action::Restart | Action::Held));
+    if !json {
+        let nothing =
+            scene.steps.is_empty() && images.iter().all(|image| image.problem.is_none() && !image.new);
+        let text = match scene.steps.is_empty() {
+            false => table(&scene.steps),
+            true if nothing => NOTHING.to_owned(),
+            true => String::new(),
+        };
+        print(&text)?;
+    }
+    let Some(lock) = lock else {
+        if *json {
+            let rows = scene.steps.iter().map(|step| Row::new(step, None)).collect();
+            let shown = Shown { images: &images, pins: &pins, containers: rows };
+            print(&(serde_json::to_string_pretty(&shown)? + "\n"))?;
+        }
+        return Ok(exit);
+    };
+    // A tag that came back to what it was: nothing is tried.
+    for (name, before) in own {
+        if !scene.steps.iter().any(|step| step.name == name) {
+            put_back(paths, &name, before.as_ref())?;
+        }
+    }
+    let told = |name: &ContainerName, outcome: &Outcome| tell(*json, name, outcome);
+    let work = Work { paths, scene: &scene, settle: *settle, reload: *pin, told: &told };
+    let outcomes = work.all(lock)?;
+    let well = outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_)));
+    let exit = if well { exit } else { Exit::Failed };
+    if *json {
+        let rows = scene.steps.iter().map(|step| Row::new(step, outcomes.get(&step.name))).collect();
+        let shown = Shown { images: &images, pins: &pins, containers: rows };
+        let text = serde_json::to_string_pretty(&shown)? + "\n";
+        print(&text).map_err(|failure| failure.unread(exit))?;
+    }
+    Ok(exit)
+}
+
+/// A mark as it was before.
+fn put_back(paths: &Paths, name: &ContainerName, before: Option<&Held>) -> Result<(), WriteError> {
+    let done = match before {
+        Some(held) => held::keep(paths, held),
+        None => held::forget(paths, name),
+    };
+    done.map_err(|source| WriteError { path: held::folder(paths), source })
+}
+
+/// What is asked with.
+struct Ask<'a> {
+    paths: &'a Paths,
+    declared: &'a Declared<'a>,
+    everything: &'a Everything,
+    store: &'a Store,
+    running: &'a BTreeMap<ContainerName, Running>,
+    client: Client,
+}
+
+impl Ask<'_> {
+    /// Containers that are declared or run, of those that are asked for.
+    fn containers(&self, names: &[ContainerName]) -> BTreeMap<ContainerName, Container> {
+        let declared = self.everything.containers.iter().map(|(files, _)| &files.name);
+        let all: BTreeSet<&ContainerName> = declared.chain(self.running.keys()).chain(names).collect();
+        let said = |name: &&ContainerName| match now(self.declared, self.everything, name) {
+            Now::Said(_, container) => Some(((*name).clone(), *container)),
+            Now::Gone | Now::Broken(_) => None,
+        };
+        let asked = |name: &&ContainerName| !name.is_template() && (names.is_empty() || names.contains(name));
+        all.iter().filter(|name| asked(name)).filter_map(said).collect()
+    }
+
+    /// Those to be updated, each with its tag; and those that have something else to be applied first.
+    #[expect(clippy::type_complexity, reason = "it is taken apart where it is made")]
+    fn wanted(
+        &self,
+        names: &[ContainerName],
+    ) -> Result<(BTreeMap<ContainerName, (Container, Reference)>, Vec<ContainerName>), Failure> {
+        let mut wanted = BTreeMap::new();
+        let mut pending = Vec::new();
+        for (name, container) in self.containers(names) {
+            let why = match &container.source {
+                RootSource::Folder(_) => "it runs in a folder, and has no image",
+                RootSource::Image(reference) if reference.digest().is_some() => {
+                    "its image is pinned to a digest; to move that: wharf update --pin"
+                }
+                RootSource::Image(_) if container.update == Update::Off => "its file doesn't say `update`",
+                RootSource::Image(reference) => {
+                    let reference = reference.clone();
+                    if self.is_edited(&name, &container) {
+                        pending.push(name);
+                    } else {
+                        wanted.insert(name, (container, reference));
+                    }
+                    continue;
+                }
+            };
+            if names.contains(&name) {
+                return Err(NotUpdated { name, why }.into());
+            }
+        }
+        // What waits would get what its tag names with everything else.
+        let waiting: BTreeSet<Reference> = pending
+            .iter()
+            .filter_map(|name| match now(self.declared, self.everything, name) {
+                Now::Said(_, container) => match container.source {
+                    RootSource::Image(reference) => Some(reference),
+                    RootSource::Folder(_) => None,
+                },
+                Now::Gone | Now::Broken(_) => None,
+            })
+            .collect();
+        wanted.retain(|_, (_, reference)| !waiting.contains(reference));
+        Ok((wanted, pending))
+    }
+
+    /// Whether what runs isn't what its files say, its image aside. What is held back is known to differ.
+    fn is_edited(&self, name: &ContainerName, container: &Container) -> bool {
+        let Some(running) = self.running.get(name).filter(|running| running.held.is_none()) else {
+            return false;
+        };
+        let now = Now::Said(running.source.clone(), Box::new(container.clone()));
+        let row = compared(running, &now, |container| beside_files(self.paths, self.store, container));
+        row.is_some_and(|row| {
+            let counts = |key: &String| !["autostart", "update"].contains(&key.as_str());
+            row.keys.iter().any(counts) || !row.files.is_empty()
+        })
+    }
+
+    /// The image of a reference, as the files say.
+    fn image(&self, reference: &Reference) -> DeclaredImage {
+        let declared = self.everything.images.iter().filter_map(|(_, checked)| checked.image.as_ref());
+        let mut declared = declared.filter(|image| image.reference == *reference);
+        declared.next().cloned().unwrap_or_else(|| self.everything.supplies.implicit(reference))
+    }
+
+    /// What the registry has behind a reference, compared with what is here.
+    fn tag(&self, reference: &Reference) -> Asked {
+        let here = self.store.digest_of(reference).ok();
+        let mut asked = Asked {
+            reference: reference.to_string(),
+            here: here.map(|digest| digest.to_string()),
+            there: None,
+            fetched: false,
+            problem: None,
+            new: false,
+        };
+        let image = self.image(reference);
+        let at = match &image.from {
+            None => reference.clone(),
+            Some(From::Registry(reference)) => reference.clone(),
+            Some(From::Url(_) | From::Path(_)) => {
+                asked.problem = Some(format!(
+                    "{} isn't at a registry; import it where it is new, and write update = \"local\"",
+                    image.name
+                ));
+                return asked;
+            }
+        };
+        match registry::named(&self.client, self.store, &at) {
+            Ok(there) => {
+                asked.there = Some(there.to_string());
+                // An index is in the store beside what was chosen from it.
+                let is_here = self.store.digest_of(&reference.pinned(&there.to_string())).ok();
+                asked.new = here.is_none() || is_here != here;
+            }
+            Err(error) => asked.problem = Some(chain(&error)),
+        }
+        asked
+    }
+
+    /// Every tag of containers that are updated from registries.
+    fn tags(&self, containers: &BTreeMap<ContainerName, (Container, Reference)>) -> Vec<Asked> {
+        let references: BTreeSet<&Reference> = containers
+            .values()
+            .filter(|(container, _)| container.update == Update::Registry)
+            .map(|(_, reference)| reference)
+            .collect();
+        references.into_iter().map(|reference| self.tag(reference)).collect()
+    }
+
+    /// Fetches what is new. Whoever runs it gets its mark before the tag moves: should the power go between that and the
+    /// restart, boot starts what ran before. Gives the marks that are written, each with what was there before.
+    fn fetch(
+        &self,
+        containers: &BTreeMap<ContainerName, (Container, Reference)>,
+        images: &mut [Asked],
+    ) -> Result<BTreeMap<ContainerName, Option<Held>>, Failure> {
+        let marks = held::all(self.paths);
+        let settings = &self.everything.settings.settings;
+        let mut own = BTreeMap::new();
+        for asked in images.iter_mut().filter(|asked| asked.new) {
+            let Ok(reference) = asked.reference.parse::<Reference>() else { continue };
+            let mut written = Vec::new();
+            for (name, (container, named)) in containers {
+                let Some(runs) = self.running.get(name).filter(|_| *named == reference) else { continue };
+                let trust = plan::trust(container, settings);
+                let version = held::fingerprint(self.paths, container, &trust);
+                let mark = Held {
+                    format: HELD_FORMAT,
+                    state: State::Trying,
+                    at: Timestamp::now().to_string(),
+                    why: None,
+                    // Whichever it will be.
+                    tried: Fingerprint { image: None, ..version },
+                    good: Good::new(runs.container.clone(), runs.source.clone(), runs.image.clone()),
+                };
+                held::keep(self.paths, &mark)
+                    .map_err(|source| WriteError { path: held::folder(self.paths), source })?;
+                written.push(name.clone());
+            }
+            let progress = Arc::new(Progress::default());
+            match fetch(self.paths, self.store, &self.image(&reference), settings, &progress) {
+                Ok(_) => {
+                    asked.fetched = true;
+                    own.extend(written.into_iter().map(|name| (name.clone(), marks.get(&name).cloned())));
+                }
+                Err(problem) => {
+                    asked.problem = Some(chain(problem.as_ref()));
+                    for name in written {
+                        put_back(self.paths, &name, marks.get(&name))?;
+                    }
+                }
+            }
+        }
+        Ok(own)
+    }
+
+    /// What the tag of a pinned reference names at its registry.
+    fn newest(&self, tag: &Reference) -> Result<Digest, String> {
+        registry::named(&self.client, self.store, tag).map_err(|error| chain(&error))
+    }
+}
+
+fn people(images: &[Asked]) -> String {
+    let mut text = String::new();
+    for Asked { reference, there, fetched, problem, new, .. } in images {
+        let there = there.as_deref().unwrap_or_default();
+        let there = there.get(..19).unwrap_or(there);
+        let said = match problem {
+            Some(problem) => format!("can't be updated: {problem}"),
+            None if *fetched => format!("is {there} now, and was fetched"),
+            None if *new => format!("is {there} now, and would be fetched"),
+            None => continue,
+        };
+        let _ = writeln!(text, "{reference} {}", plain(&said));
+    }
+    text
+}

@@ -1,0 +1,256 @@
+//! Restarts in a row come at growing distances: from [`SHORTEST`], twice as long each time, to [`LONGEST`].
+//!
+//! ```text
+//! /run/wharf/restarts/NAME.json   the last start: when, which in a row, how far it came; see `Last`
+//! ```
+//!
+//! systemd waits [`SHORTEST`] (`RestartSec=`); the rest is waited for here, in the start, which tells systemd why and
+//! for how long. A container that was up for [`SETTLED`] begins anew, and so does one that somebody has started or
+//! reset: systemd's `NRestarts` tells, and is asked only where the last start is not so long ago.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
+use serde::{Deserialize, Serialize};
+
+use super::handover;
+use crate::check::Container;
+use crate::host::Paths;
+use crate::plan::unit::{DELAYS, SHORTEST_DELAY as SHORTEST};
+use crate::spec::{ContainerName, Signal, duration};
+use crate::sys::process;
+use crate::sys::signals::Signals;
+
+/// The longest delay.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// How long a container must have been up for its next end to be the first again: ten times [`LONGEST`].
+const SETTLED: Duration = Duration::from_secs(600);
+
+/// What is known of the last start. Whole or not there: it is put into place by rename.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Last {
+    /// CLOCK_BOOTTIME, in milliseconds, when its delay was over.
+    at: u64,
+    /// systemd's count of restarts then; 0 where it wasn't asked.
+    restarts: u32,
+    /// Which restart in a row it is; 0 for a start that is none.
+    row: u32,
+    /// It has become ready, where that comes later than its program.
+    pub(super) is_ready: bool,
+    /// It has failed, and said why.
+    pub(super) has_failed: bool,
+}
+
+/// What systemd says of a unit.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    restarts: u32,
+    /// `TimeoutStartSec=`; nothing where there is none.
+    timeout: Option<Duration>,
+}
+
+fn path(paths: &Paths, name: &ContainerName) -> PathBuf {
+    paths.runtime().join("restarts").join(format!("{name}.json"))
+}
+
+/// The last start; what can't be read is as if there was none.
+pub(super) fn last(paths: &Paths, name: &ContainerName) -> Option<Last> {
+    serde_json::from_slice(&fs::read(path(paths, name)).ok()?).ok()
+}
+
+impl Last {
+    /// How long ago it was.
+    pub(super) fn age(&self) -> Duration {
+        Duration::from_millis(now().saturating_sub(self.at))
+    }
+}
+
+/// Keeps what is known of a start. That it can't be kept costs a delay or a word, and no container.
+fn keep(paths: &Paths, name: &ContainerName, last: &Last) {
+    let keep = || -> io::Result<()> {
+        let path = path(paths, name);
+        if let Some(folder) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        crate::running::replace(&path, &serde_json::to_vec(last)?, 0o600)
+    };
+    let _ = keep();
+}
+
+/// Changes what is known of the last start.
+pub(super) fn note(paths: &Paths, name: &ContainerName, change: impl FnOnce(&mut Last)) {
+    if let Some(mut known) = last(paths, name) {
+        change(&mut known);
+        keep(paths, name, &known);
+    }
+}
+
+/// What a start does with its delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delay {
+    /// There is none.
+    None,
+    /// It is over.
+    Over,
+    /// Somebody has stopped the container meanwhile.
+    Stopped,
+}
+
+/// Waits, where this is one of several restarts in a row.
+pub(super) fn wait(paths: &Paths, name: &ContainerName, container: &Container) -> Delay {
+    let now = now();
+    let before = last(paths, name).filter(|last| now.saturating_sub(last.at) < millis(SETTLED));
+    // Who has written a delay of systemd's into the file has that one.
+    let own = !container.systemd.service.iter().any(|(key, _)| DELAYS.contains(&key.as_str()));
+    let asked = before.as_ref().filter(|_| own).and_then(|_| ask(name)).unwrap_or_default();
+    let row = before.map_or(0, |before| row(&before, asked.restarts));
+    let pause = delay(row).saturating_sub(SHORTEST);
+    let mut delay = Delay::None;
+    if !pause.is_zero() {
+        if let Some(timeout) = asked.timeout {
+            let extended = pause.saturating_add(timeout).as_micros();
+            let _ = sd_notify::notify(&[NotifyState::Custom(&format!("EXTEND_TIMEOUT_USEC={extended}"))]);
+        }
+        let seconds = pause.as_millis().div_ceil(100);
+        handover::status(&format!(
+            "Waits {}.{} s before it starts: it has ended soon, {row} times in a row",
+            seconds / 10,
+            seconds % 10
+        ));
+        delay = if is_stopped(container, pause) { Delay::Stopped } else { Delay::Over };
+        handover::status("");
+    }
+    if delay != Delay::Stopped {
+        let at = self::now();
+        keep(paths, name, &Last { at, restarts: asked.restarts, row, ..Last::default() });
+    }
+    delay
+}
+
+/// Which restart in a row this start is, after another one not long ago.
+fn row(before: &Last, restarts: u32) -> u32 {
+    match restarts {
+        // Somebody has started it.
+        0 => 0,
+        // Somebody has reset the count, and systemd has counted on.
+        restarts if restarts <= before.restarts => restarts,
+        _ => before.row.saturating_add(1),
+    }
+}
+
+/// How long after the end comes a restart.
+fn delay(row: u32) -> Duration {
+    match row.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doubled) => SHORTEST.saturating_mul(2_u32.checked_pow(doubled).unwrap_or(u32::MAX)).min(LONGEST),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// On the clock that nobody sets, and that goes on while the host sleeps.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
+}
+
+/// Asks systemd about the container's unit; nothing where it doesn't answer.
+fn ask(name: &ContainerName) -> Option<Asked> {
+    Some(parse(&properties(name, &["NRestarts", "TimeoutStartUSec"])?))
+}
+
+/// Properties of the container's unit, as `systemctl show` has them: `NAME=value` lines. The executor has no D-Bus of
+/// its own, and this is on the way of failures only.
+pub(super) fn properties(name: &ContainerName, wanted: &[&str]) -> Option<String> {
+    let output = Command::new("systemctl")
+        .arg("show")
+        .args(wanted.iter().map(|property| format!("--property={property}")))
+        .arg(name.unit())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn parse(properties: &str) -> Asked {
+    let mut asked = Asked::default();
+    for (key, value) in properties.lines().filter_map(|line| line.split_once('=')) {
+        match key {
+            "NRestarts" => asked.restarts = value.parse().unwrap_or(0),
+            // `infinity` is no length.
+            "TimeoutStartUSec" => asked.timeout = duration(value).ok(),
+            _ => {}
+        }
+    }
+    asked
+}
+
+/// Waits for a time, or for systemd's word to end, by whatever signal the container's stop has: some don't end a
+/// process by themselves.
+fn is_stopped(container: &Container, pause: Duration) -> bool {
+    let asked = container.stop.signal.unwrap_or(Signal::TERM);
+    let numbers = [asked, Signal::TERM].map(|signal| signal.number());
+    let Ok(signals) = Signals::take(&numbers) else { return false };
+    let until = now().saturating_add(millis(pause));
+    let stopped = loop {
+        let left = until.saturating_sub(now());
+        if left == 0 {
+            break false;
+        }
+        let left = Timespec {
+            tv_sec: (left / 1000).try_into().unwrap_or(i64::MAX),
+            tv_nsec: (left % 1000 * 1_000_000).try_into().unwrap_or(0),
+        };
+        let _ = rustix::event::poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&left));
+        if signals.next().is_some() {
+            break true;
+        }
+    };
+    process::unblock_signals();
+    stopped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double() {
+        let delays: Vec<u128> = (0..12).map(|row| delay(row).as_millis()).collect();
+        assert_eq!(delays, [0, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000]);
+        assert_eq!(delay(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn rows_of_restarts() {
+        let before = |restarts, row| Last { restarts, row, ..Last::default() };
+        // Started by somebody, and ended: the first, the second.
+        assert_eq!(row(&before(0, 0), 1), 1);
+        assert_eq!(row(&before(1, 1), 2), 2);
+        // After a long time up systemd's count is any.
+        assert_eq!(row(&before(0, 0), 17), 1);
+        // Started or reset by somebody.
+        assert_eq!(row(&before(5, 5), 0), 0);
+        assert_eq!(row(&before(5, 5), 1), 1);
+        assert_eq!(row(&before(5, 5), 6), 6);
+    }
+
+    #[test]
+    fn answers() {
+        let asked = parse("TimeoutStartUSec=1min 30s\nNRestarts=3\n");
+        assert_eq!(asked, Asked { restarts: 3, timeout: Some(Duration::from_secs(90)) });
+        assert_eq!(parse("TimeoutStartUSec=infinity\nNRestarts=0\n"), Asked::default());
+    }
+}

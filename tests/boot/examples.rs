@@ -1,0 +1,178 @@
+//! The files in `examples/` that are about a service's life, run as people find them, by real software. What is
+//! different in the images of these tests is said in drop-ins.
+
+use super::containers::{APP, DEBIAN, NGINX, POSTGRESQL, REDIS, forget, property, until, with};
+use super::machine::{Machine, Result};
+use super::stage::{On, Stage, Story, Told};
+
+/// The stories of this module.
+pub const STORIES: &[Story] = &[
+    Story { name: "the example of PostgreSQL is ready when it answers", on: On::Fast, tell: postgresql },
+    Story {
+        name: "the example of nginx reloads, and restarts behind its sockets",
+        on: On::Fast,
+        tell: nginx,
+    },
+    Story { name: "the example of a worker is watched", on: On::Fast, tell: worker },
+    Story { name: "the examples of Redis serve, one on demand", on: On::Fast, tell: redis },
+    Story { name: "the example of a scraper is a job", on: On::Fast, tell: scraper },
+];
+
+/// An example's file in its place, with drop-ins, accepted without a word, and not started yet.
+fn example(machine: &Machine, name: &str, text: &str, more: &str) -> Result<()> {
+    forget(machine, &[name])?;
+    machine.write(&format!("/etc/wharf/containers/{name}.toml"), text)?;
+    assert_eq!(
+        machine.sh(&format!("wharf check {name} 2>&1"))?,
+        "1 container checked: nothing to say",
+        "{name}"
+    );
+    let own = format!("autostart = false\n{more}");
+    machine.write(&format!("/etc/wharf/containers/{name}.toml.d/10-here.toml"), &own)?;
+    machine.sh("systemctl daemon-reload").map(drop)
+}
+
+fn active(machine: &Machine, name: &str) -> Result<()> {
+    assert_eq!(property(machine, name, "ActiveState")?, "active", "{name}");
+    Ok(())
+}
+
+fn postgresql(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&POSTGRESQL])?;
+    machine.sh("wharf image tag postgresql:17 postgres:17; rm -rf /srv/postgresql; \
+         ids=$(grep -h ^postgres: /var/lib/wharf/layers/*/tree/etc/passwd | head -n 1 | cut -d: -f3,4); \
+         install -d -m 700 /srv/postgresql; chown $ids /srv/postgresql; \
+         (umask 077; echo PGPASSWORD=secret >/etc/wharf/postgresql.env)")?;
+    let text = include_str!("../../examples/postgresql.toml");
+    // Debian's own image of these tests has its data there.
+    example(machine, "postgresql", text, "[mounts]\n'/data' = { bind = '/srv/postgresql' }\n")?;
+    machine.sh("systemctl start postgresql-container")?;
+    // Started means ready, the first time too, when it makes its database before.
+    machine.sh("exec 9<>/dev/tcp/127.0.0.1/5432")?;
+    let said = machine.sh(
+        "wharf exec postgresql /bin/sh -c 'exec /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U postgres -qAtc \"select 6 * 7\"'",
+    )?;
+    assert_eq!(said, "42");
+    let status = property(machine, "postgresql", "StatusText")?;
+    assert_eq!(status, "Health: healthy: 127.0.0.1:5432 - accepting connections");
+    machine.sh("systemctl stop postgresql-container")?;
+    assert_eq!(property(machine, "postgresql", "Result")?, "success");
+    forget(machine, &["postgresql"])?;
+    machine.sh("rm -r /srv/postgresql /etc/wharf/postgresql.env; wharf image remove postgres:17")?;
+    Ok(())
+}
+
+fn nginx(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&NGINX])?;
+    machine.write("/srv/nginx-sockets/nginx.conf", include_str!("../../examples/nginx-sockets.conf"))?;
+    machine.write("/srv/nginx-sockets/html/index.html", "one\n")?;
+    example(machine, "nginx-sockets", include_str!("../../examples/nginx-sockets.toml"), "")?;
+    machine.sh("systemctl start nginx-sockets-container")?;
+    for address in ["127.0.0.1", "[::1]"] {
+        assert_eq!(machine.sh(&format!("curl -sS --max-time 10 http://{address}/"))?, "one");
+    }
+    // It has no network; these are systemd's sockets.
+    let inside =
+        machine.sh("ls /proc/$(systemctl show -P MainPID nginx-sockets-container)/root/sys/class/net")?;
+    assert_eq!(inside, "lo");
+
+    // A reload takes in what has changed, and the process stays.
+    let main = property(machine, "nginx-sockets", "MainPID")?;
+    machine.sh(
+        "mkdir /srv/nginx-sockets/new; echo two >/srv/nginx-sockets/new/index.html; \
+         sed -i s,nginx/html,nginx/new, /srv/nginx-sockets/nginx.conf; systemctl reload nginx-sockets-container",
+    )?;
+    until(machine, "[[ $(curl -sS --max-time 10 http://127.0.0.1/) == two ]]")?;
+    assert_eq!(property(machine, "nginx-sockets", "MainPID")?, main);
+    // One of a file with a mistake fails, and nginx goes on.
+    machine.sh("echo 'no such thing;' >>/srv/nginx-sockets/nginx.conf")?;
+    assert_ne!(machine.run("systemctl reload nginx-sockets-container")?.code, 0);
+    let said = machine.sh("journalctl --sync; journalctl -b -q -o cat SYSLOG_IDENTIFIER=nginx-sockets")?;
+    assert!(said.contains("unknown directive \"no\""), "{said}");
+    assert_eq!(machine.sh("curl -sS --max-time 10 http://127.0.0.1/")?, "two");
+    assert_eq!(property(machine, "nginx-sockets", "MainPID")?, main);
+
+    // While it restarts, clients wait, and not one is refused.
+    machine.sh("sed -i '$d' /srv/nginx-sockets/nginx.conf")?;
+    let asked = machine.sh(
+        "(while [[ ! -e /tmp/enough ]]; do curl -sS --max-time 20 -o /dev/null -w '%{http_code}\\n' http://127.0.0.1/ || echo refused; done >/tmp/asked 2>&1) & \
+         for i in 1 2 3; do systemctl restart nginx-sockets-container; done; touch /tmp/enough; wait; \
+         sort /tmp/asked | uniq -c; rm /tmp/enough /tmp/asked",
+    )?;
+    assert!(asked.lines().count() == 1 && asked.trim().ends_with(" 200"), "{asked}");
+    assert_ne!(property(machine, "nginx-sockets", "MainPID")?, main);
+    machine.sh(
+        "systemctl stop nginx-sockets-container.socket nginx-sockets-container; rm -r /srv/nginx-sockets",
+    )?;
+    forget(machine, &["nginx-sockets"])?;
+    Ok(())
+}
+
+fn worker(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&APP])?;
+    machine.sh("wharf image tag app:1 python:3.13; rm -rf /var/lib/wharf/volumes/queue")?;
+    machine.write("/srv/worker/worker.py", include_str!("../../examples/worker.py"))?;
+    // The image of these tests has a user of its own.
+    example(machine, "worker", include_str!("../../examples/worker.toml"), "user = 'root'\n")?;
+    machine.sh("systemctl start worker-container")?;
+    assert_eq!(property(machine, "worker", "StatusText")?, "0 done", "it has said so before it was started");
+    machine.sh("wharf exec worker sh -c 'echo >/queue/first; echo >/queue/second'")?;
+    until(machine, "[[ $(systemctl show -P StatusText worker-container) == '2 done' ]]")?;
+    // It hangs, and is started again.
+    machine.sh("kill -STOP $(systemctl show -P MainPID worker-container)")?;
+    until(machine, "[[ $(systemctl show -P NRestarts worker-container) == 1 ]]")?;
+    until(machine, "[[ $(systemctl show -P StatusText worker-container) == '0 done' ]]")?;
+    active(machine, "worker")?;
+    let said = machine.sh("journalctl --sync; journalctl -b -q -o cat SYSLOG_IDENTIFIER=worker")?;
+    assert!(said.contains("works on second"), "{said}");
+    assert!(said.contains("worker: nothing came from it for as long as WatchdogSec= says"), "{said}");
+    machine.sh("systemctl stop worker-container")?;
+    assert_eq!(property(machine, "worker", "Result")?, "success");
+    forget(machine, &["worker"])?;
+    machine.sh("rm -r /srv/worker /var/lib/wharf/volumes/queue; wharf image remove python:3.13")?;
+    Ok(())
+}
+
+fn redis(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&REDIS])?;
+    machine.sh("wharf image tag redis:8 redis:7; rm -rf /var/lib/wharf/volumes/redis-{data,on-demand}")?;
+    example(machine, "redis", include_str!("../../examples/redis.toml"), "")?;
+    machine.sh("systemctl start redis-container")?;
+    until(machine, "[[ $(systemctl show -P StatusText redis-container) == 'Health: healthy'* ]]")?;
+    forget(machine, &["redis"])?;
+
+    // Not ten minutes, but a moment.
+    let text = include_str!("../../examples/redis-on-demand.toml");
+    example(machine, "redis-on-demand", text, "[socket]\nidle-stop = '2s'\n")?;
+    machine.sh("systemctl start redis-on-demand-container.socket")?;
+    assert_eq!(property(machine, "redis-on-demand", "ActiveState")?, "inactive");
+    let ask =
+        "exec 9<>/dev/tcp/127.0.0.1/6379; printf 'PING\\r\\n' >&9; timeout 60 head -n 1 <&9 | tr -d '\\r'";
+    assert_eq!(machine.sh(ask)?, "+PONG");
+    active(machine, "redis-on-demand")?;
+    assert_eq!(machine.sh("stat -c '%a %G' /run/redis-on-demand.sock")?, "660 adm");
+    until(machine, "[[ $(systemctl show -P ActiveState redis-on-demand-container) == inactive ]]")?;
+    machine.sh("systemctl stop redis-on-demand-container.socket")?;
+    forget(machine, &["redis-on-demand"])?;
+    machine.sh("rm -r /var/lib/wharf/volumes/redis-{data,on-demand}; wharf image remove redis:7")?;
+    Ok(())
+}
+
+fn scraper(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    machine.sh("wharf image tag debian:13 scraper:1; rm -rf /var/lib/wharf/volumes/prices")?;
+    machine.write("/srv/scraper/scrape", "#!/bin/sh\n[ \"$1\" = --into ] && date >\"$2/prices\"\n")?;
+    machine.sh("chmod +x /srv/scraper/scrape")?;
+    let program = "[mounts]\n'/usr/local/bin' = { bind = '/srv/scraper', read-only = true }\n";
+    example(machine, "scraper", include_str!("../../examples/scraper.toml"), program)?;
+    machine.sh("systemctl start scraper-container")?;
+    assert_eq!(property(machine, "scraper", "ActiveState")?, "inactive", "its end is the start's");
+    machine.sh("test -s /var/lib/wharf/volumes/prices/prices && systemctl start scraper-container.timer")?;
+    let table = machine.sh("wharf ps")?;
+    let row = table.lines().find(|line| line.starts_with("scraper ")).unwrap_or_default();
+    assert!(row.contains("inactive (dead), next in "), "{table}");
+    machine.sh("systemctl stop scraper-container.timer")?;
+    forget(machine, &["scraper"])?;
+    machine.sh("rm -r /srv/scraper /var/lib/wharf/volumes/prices; wharf image remove scraper:1")?;
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! What ends is started again, later each time; and says why it has ended.
+
+use super::containers::{DEBIAN, declare, forget, import, property, until, with};
+use super::machine::{Machine, Recipe, Result};
+use super::stage::{On, Stage, Story, Told, install_wharf};
+
+/// The stories of this module.
+pub const STORIES: &[Story] = &[
+    Story { name: "restarts come later each time, and begin anew", on: On::Fast, tell: delays },
+    Story { name: "what fails says why in its last words", on: On::Fast, tell: last_words },
+    Story { name: "Debian 12's systemd restarts later each time, too", on: On::FastIfAll, tell: older },
+];
+
+/// Writes down when it was started, and ends at once unless it is told to stay. Its longer delays are longer than its
+/// start may take.
+const ENDS: &str = "image = 'debian:13'\nnetwork = 'none'\nautostart = false\n\
+    systemd.Service.TimeoutStartSec = '5s'\n\
+    mounts.'/state' = { bind = '/srv/restarts' }\n\
+    command = ['/bin/bash', '-c', 'echo $EPOCHREALTIME >>/state/starts; test -e /state/stays || exit 3; trap exit TERM; sleep infinity & wait']\n";
+
+/// When it was started, in seconds.
+fn starts(machine: &Machine) -> Result<Vec<f64>> {
+    let text = machine.sh("cat /srv/restarts/starts")?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+fn until_started(machine: &Machine, times: usize) -> Result<()> {
+    until(machine, &format!("[[ $(wc -l </srv/restarts/starts) -ge {times} ]]"))
+}
+
+/// How long a line takes that has to succeed, in seconds.
+fn time(machine: &Machine, line: &str) -> Result<f64> {
+    let text = machine.sh(&format!("begun=$EPOCHREALTIME; {line}; echo \"$begun $EPOCHREALTIME\""))?;
+    let numbers: Vec<f64> =
+        text.lines().last().unwrap_or_default().split(' ').filter_map(|word| word.parse().ok()).collect();
+    Ok(numbers[1] - numbers[0])
+}
+
+/// Lets it end so often that it waits for more than six seconds, and sees that it says so.
+fn begin_to_wait(machine: &Machine, name: &str) -> Result<()> {
+    machine.sh(&format!(
+        "rm -f /srv/restarts/stays; : >/srv/restarts/starts; systemctl start {name}-container || :"
+    ))?;
+    until_started(machine, 6)?;
+    until(machine, &format!("[[ $(systemctl show -P StatusText {name}-container) == Waits* ]]"))?;
+    let status = property(machine, name, "StatusText")?;
+    assert!(
+        status.starts_with("Waits 6.2 s before it starts: it has ended soon, 6 times in a row"),
+        "{status}"
+    );
+    assert_eq!(property(machine, name, "ActiveState")?, "activating");
+    Ok(())
+}
+
+fn growing(machine: &Machine) -> Result<()> {
+    machine.sh("mkdir -p /srv/restarts")?;
+    declare(machine, "ends", ENDS)?;
+    begin_to_wait(machine, "ends")?;
+    let table = machine.sh("wharf ps")?;
+    let line = table.lines().find(|line| line.starts_with("ends ")).unwrap_or_default();
+    assert!(line.contains("activating") && line.contains("Waits 6.2 s before it starts"), "{table}");
+    until_started(machine, 7)?;
+    let starts = starts(machine)?;
+    let delays: Vec<f64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    println!("  restarts came after {delays:.2?} s");
+    for (number, delay) in delays.iter().take(6).enumerate() {
+        let least = 0.2 * f64::from(1 << number);
+        // It takes a moment to start.
+        assert!(*delay >= least && *delay < least + 2.5, "restart {}: {delays:?}", number + 1);
+    }
+
+    // A stop ends the wait, and what somebody starts doesn't wait.
+    machine.sh("systemctl stop ends-container")?;
+    begin_to_wait(machine, "ends")?;
+    assert!(time(machine, "systemctl stop ends-container")? < 3.0, "the stop has waited");
+    assert_eq!(property(machine, "ends", "ActiveState")?, "inactive");
+    assert_eq!(property(machine, "ends", "Result")?, "success");
+    machine.sh("touch /srv/restarts/stays")?;
+    assert!(time(machine, "systemctl start ends-container")? < 3.0, "the start has waited");
+    machine.sh("systemctl stop ends-container")?;
+    begin_to_wait(machine, "ends")?;
+    machine.sh("touch /srv/restarts/stays")?;
+    assert!(time(machine, "systemctl restart ends-container")? < 3.0, "the restart has waited");
+    machine.sh("systemctl stop ends-container")?;
+
+    // So does one by a signal that ends no process by itself.
+    declare(machine, "ends", &format!("{ENDS}[stop]\nsignal = 'SIGWINCH'\ntimeout = '20s'\n"))?;
+    begin_to_wait(machine, "ends")?;
+    assert!(time(machine, "systemctl stop ends-container")? < 3.0, "the stop has waited");
+    declare(machine, "ends", ENDS)?;
+
+    // Up for long enough it begins anew: as if this start had been eleven minutes ago.
+    begin_to_wait(machine, "ends")?;
+    machine.sh("touch /srv/restarts/stays")?;
+    until(machine, "[[ $(systemctl is-active ends-container) == active ]]")?;
+    assert_eq!(property(machine, "ends", "StatusText")?, "");
+    machine
+        .sh("cd /run/wharf/restarts; perl -pe 's/\"at\":(\\d+)/q(\"at\":).($1 - 660000)/e' -i ends.json; \
+         : >/srv/restarts/starts; rm /srv/restarts/stays")?;
+    assert!(
+        time(
+            machine,
+            "systemctl kill --signal=KILL ends-container; until [[ $(wc -l </srv/restarts/starts) -ge 2 ]]; do sleep .05; done"
+        )? < 4.0,
+        "it goes on where it was"
+    );
+    // After a reset too.
+    until_started(machine, 6)?;
+    machine.sh("systemctl reset-failed ends-container; : >/srv/restarts/starts")?;
+    until_started(machine, 3)?;
+    let starts = self::starts(machine)?;
+    assert!(starts[2] - starts[1] < 3.0, "{starts:?}");
+
+    // Who has written a delay has that one.
+    declare(machine, "ends", &format!("{ENDS}systemd.Service.RestartSec = '100ms'\n"))?;
+    machine
+        .sh("systemctl stop ends-container; : >/srv/restarts/starts; systemctl start ends-container || :")?;
+    assert!(
+        time(machine, "until [[ $(wc -l </srv/restarts/starts) -ge 8 ]]; do sleep .05; done")? < 10.0,
+        "it has a delay of its own"
+    );
+    forget(machine, &["ends"])?;
+    machine.sh("rm -r /srv/restarts").map(drop)
+}
+
+/// A container, and what is said of its end: in `systemctl status`, and how its line in the journal ends.
+struct Case {
+    name: &'static str,
+    file: &'static str,
+    status: &'static str,
+    line: &'static str,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "exits",
+        file: "command = ['/bin/sh', '-c', 'exit 3']",
+        status: "Its program ended with status 3",
+        line: "exits: its program ended with status 3",
+    },
+    Case {
+        name: "faults",
+        file: "command = ['/usr/bin/perl', '-e', 'unpack(q(p), pack(q(J), 1))']\nsystemd.Service.LimitCORE = 0",
+        status: "Its program was killed by SIGSEGV",
+        line: "faults: its program was killed by SIGSEGV",
+    },
+    Case {
+        name: "faults-init",
+        file: "init = true\ncommand = ['/usr/bin/perl', '-e', 'unpack(q(p), pack(q(J), 1))']\nsystemd.Service.LimitCORE = 0",
+        status: "Its program ended with status 139, as if killed by SIGSEGV",
+        line: "faults-init: its program ended with status 139, as if killed by SIGSEGV",
+    },
+    Case {
+        name: "step",
+        file: "command = ['/usr/sbin/nginx']",
+        status: "Can't start: the program /usr/sbin/nginx is not in the image",
+        line: "step: that was the step: run [\"/usr/sbin/nginx\"]",
+    },
+    Case {
+        name: "sick",
+        file: "command = ['/bin/bash', '-c', 'trap exit TERM; sleep infinity & wait']\n[health]\n\
+               command = ['/bin/sh', '-c', 'echo it is bad; exit 1']\ninterval = '100ms'\nretries = 2\non-failure = 'stop'",
+        status: "Health: unhealthy, so it is stopped: it is bad",
+        line: "unhealthy, 2 checks in a row failed, the last one: it is bad",
+    },
+    Case {
+        name: "late",
+        file: "ready = 'healthy'\ncommand = ['/bin/bash', '-c', 'trap exit TERM; sleep infinity & wait']\n\
+               systemd.Service.TimeoutStartSec = '2s'\n[health]\ntcp = '127.0.0.1:80'\ninterval = '100ms'",
+        status: "Not ready in its time: Health: starting, no check has passed yet: 127.0.0.1:80: Connection refused (os error 111)",
+        line: "and so does health.start-period, in /etc/wharf/containers/late.toml",
+    },
+    Case {
+        name: "silent",
+        file: "ready = 'notify'\ncommand = ['/bin/bash', '-c', 'trap exit TERM; sleep infinity & wait']\n\
+               systemd.Service.TimeoutStartSec = '2s'",
+        status: "Not ready in its time: its program has not said READY=1",
+        line: "TimeoutStartSec= of [systemd.Service] gives it more, in /etc/wharf/containers/silent.toml",
+    },
+    Case {
+        name: "early",
+        file: "ready = 'notify'\ncommand = ['/bin/true']",
+        status: "Its program has ended before it was ready",
+        line: "early: its program has ended before it was ready",
+    },
+    Case {
+        name: "long",
+        file: "runtime = '1s'\ncommand = ['/bin/bash', '-c', 'trap exit TERM; sleep infinity & wait']",
+        status: "It ran longer than its runtime of 1s, so it was stopped",
+        line: "long: it ran longer than its runtime of 1s, so it was stopped",
+    },
+    Case {
+        name: "hangs",
+        file: "ready = 'notify'\nnotify-access = 'all'\ncommand = ['/usr/bin/perl', '-MIO::Socket::UNIX', '-e', '\
+               my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Peer => $ENV{NOTIFY_SOCKET}) or die; \
+               $s->send(\"READY=1\\n\"); sleep 100']\nsystemd.Service.WatchdogSec = '1s'",
+        status: "Nothing came from it for as long as WatchdogSec= says, so it was killed",
+        line: "hangs: nothing came from it for as long as WatchdogSec= says, so it was killed",
+    },
+];
+
+fn ends(machine: &Machine) -> Result<()> {
+    let mut wrong = Vec::new();
+    for Case { name, file, status, line } in CASES {
+        // Keys of the file itself come before its tables.
+        let text =
+            format!("image = 'debian:13'\nnetwork = 'none'\nrestart = 'no'\nautostart = false\n{file}\n");
+        declare(machine, name, &text)?;
+        machine.run(&format!("systemctl start {name}-container"))?;
+        until(machine, &format!("systemctl is-failed -q {name}-container"))?;
+        let said = property(machine, name, "StatusText")?;
+        if said != *status {
+            wrong.push(format!("{name}: its status is {said:?}, not {status:?}"));
+        }
+        // Not by the invocation, which systemd may have forgotten by the time that the journal asks for it.
+        let said = machine
+            .sh(&format!("journalctl --sync; journalctl -b -q --no-pager -o cat SYSLOG_IDENTIFIER={name}"))?;
+        if !said.lines().any(|said| said.ends_with(line)) {
+            wrong.push(format!("{name}: the journal has {said:?}, and not {line:?}"));
+        }
+        let table = machine.sh("wharf ps")?;
+        let row = table.lines().find(|row| row.starts_with(&format!("{name} "))).unwrap_or_default();
+        if !row.ends_with(status) || !row.contains("failed (") {
+            wrong.push(format!("{name}: wharf ps says {row:?}"));
+        }
+    }
+    let json =
+        machine.sh("wharf ps --json | grep -c '\"status_text\": \"Its program ended with status 3\"'")?;
+    assert_eq!(json, "1");
+    let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+    forget(machine, &names)?;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    // It is over with the next start.
+    declare(
+        machine,
+        "again",
+        "image = 'debian:13'\nnetwork = 'none'\nautostart = false\ncommand = ['/bin/bash', '-c', 'trap \"exit 0\" TERM; sleep infinity & wait']\n",
+    )?;
+    machine.sh(
+        "systemctl start again-container; systemctl kill --kill-whom=main --signal=KILL again-container",
+    )?;
+    until(machine, "[[ $(systemctl show -P NRestarts again-container) == 1 ]]")?;
+    until(machine, "[[ $(systemctl is-active again-container) == active ]]")?;
+    assert_eq!(property(machine, "again", "StatusText")?, "");
+    let said = machine.sh("journalctl --sync; journalctl -b -q --no-pager -o cat -u again-container")?;
+    assert!(said.contains("again: its program was killed by SIGKILL"), "{said}");
+    // A good end has none.
+    machine.sh("systemctl stop again-container")?;
+    assert_eq!(property(machine, "again", "StatusText")?, "");
+    forget(machine, &["again"])
+}
+
+fn delays(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    growing(machine)?;
+    Ok(())
+}
+
+fn last_words(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    ends(machine)?;
+    Ok(())
+}
+
+fn older(stage: &mut Stage) -> Told {
+    let machine = &Machine::boot(stage.kind(), &Recipe::older())?;
+    assert!(machine.sh("systemctl --version")?.starts_with("systemd 252 "));
+    install_wharf(machine)?;
+    import(machine, &DEBIAN)?;
+    growing(machine)?;
+    ends(machine)?;
+    Ok(())
+}

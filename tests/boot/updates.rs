@@ -1,0 +1,180 @@
+//! `wharf update`, against a registry in the machine.
+
+use std::time::Duration;
+
+use super::apply::{gone, json, write};
+use super::containers::{DEBIAN, property, with};
+use super::machine::{Machine, Output, Result};
+use super::pulled::{HOST, fill};
+use super::stage::{On, Stage, Story, Told};
+
+/// The stories of this module.
+pub const STORIES: &[Story] =
+    &[Story { name: "updates come from a registry, and bad ones are put back", on: On::Fast, tell: updates }];
+
+fn update(machine: &Machine, arguments: &str) -> Result<Output> {
+    machine.run_for(&format!("wharf update --settle 2s {arguments}"), Duration::from_secs(240))
+}
+
+fn updated(machine: &Machine, arguments: &str) -> Result<String> {
+    let output = update(machine, arguments)?;
+    assert_eq!(output.code, 0, "{} {}", output.stdout, output.stderr);
+    Ok(output.stdout)
+}
+
+fn refused(machine: &Machine, arguments: &str) -> Result<String> {
+    let output = update(machine, arguments)?;
+    assert_eq!(output.code, 1, "{} {}", output.stdout, output.stderr);
+    Ok(output.stdout + &output.stderr)
+}
+
+/// Pushes a small image that runs this, under a tag; gives its digest.
+fn push(machine: &Machine, tag: &str, command: &str) -> Result<String> {
+    machine.sh(&format!(
+        "set -e; rm -rf /tmp/elsewhere; mkdir -p /tmp/elsewhere/etc/wharf; \
+         tar -C / -chf - bin/sh bin/sleep $(ldd /bin/sh /bin/sleep | grep -o ' */[^ :]*' | sort -u | cut -d/ -f2-) \
+         2>/dev/null | wharf --root /tmp/elsewhere image import --name {HOST}/team/app:{tag} \
+         --command /bin/sh --command -c --command '{command}' - >/dev/null; \
+         cp /etc/wharf/wharf.toml /etc/wharf/auth.json /tmp/elsewhere/etc/wharf/; \
+         wharf --root /tmp/elsewhere image push {HOST}/team/app:{tag} >&2; \
+         wharf image inspect --remote --json {HOST}/team/app:{tag} | sed -n 's/^ *\"digest\": \"\\(.*\\)\",/\\1/p' | head -n 1"
+    ))
+}
+
+const STAYS: &str = "trap exit TERM; sleep infinity & wait";
+
+fn updates(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    fill(machine)?;
+    machine.sh(
+        "systemd-run -q --unit=registry docker-registry serve /srv/registry/config.yml; \
+         until curl -s --cacert /srv/registry/ca.pem https://localhost:5000/v2/ >/dev/null; do sleep 0.1; done",
+    )?;
+    machine.write(
+        "/etc/wharf/wharf.toml",
+        format!("[registries.\"{HOST}\"]\nauthorities = ['/srv/registry/ca.pem']\n"),
+    )?;
+    machine.sh(&format!("echo secret | wharf image login --username me --password-stdin {HOST}"))?;
+    let first = push(machine, "1", STAYS)?;
+    let image = format!("image = '{HOST}/team/app:1'\nnetwork = 'none'\n");
+    write(machine, "follows", &format!("{image}update = 'registry'\n"))?;
+    write(machine, "stays", &image)?;
+    machine.sh("systemctl daemon-reload; systemctl start follows-container stays-container")?;
+    let runs = |name: &str| -> Result<String> {
+        let inspected = json(&machine.sh(&format!("wharf inspect --json {name}"))?);
+        Ok(inspected["image"]["running"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!((runs("follows")?, runs("stays")?), (first.clone(), first.clone()));
+
+    // Nothing is new: nothing is fetched or restarted.
+    let pid = property(machine, "follows", "MainPID")?;
+    assert_eq!(updated(machine, "")?, "nothing is to be updated\n");
+    assert_eq!(property(machine, "follows", "MainPID")?, pid);
+
+    // A new one; it is looked at, and then had.
+    let second = push(machine, "1", &format!("{STAYS}; : second"))?;
+    assert_ne!(first, second);
+    let shown = updated(machine, "--dry-run")?;
+    assert!(shown.contains("and would be fetched"), "{shown}");
+    assert_eq!(property(machine, "follows", "MainPID")?, pid);
+    let shown = updated(machine, "")?;
+    assert!(shown.contains("and was fetched") && shown.contains("follows: runs"), "{shown}");
+    assert_eq!((runs("follows")?, runs("stays")?), (second.clone(), first.clone()));
+    assert_eq!(updated(machine, "")?, "nothing is to be updated\n");
+    assert_eq!(machine.sh("ls /var/lib/wharf/held")?, "");
+
+    // One that crashes, once; it isn't tried again, until the tag moves.
+    let bad = push(machine, "1", "exit 5")?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("its program ended") && said.contains("run again"), "{said}");
+    assert_eq!(runs("follows")?, second);
+    let pid = property(machine, "follows", "MainPID")?;
+    let shown = json(&updated(machine, "--json")?);
+    assert_eq!(shown["containers"][0]["action"], "held", "{shown}");
+    assert_eq!(shown["images"][0]["there"], bad, "{shown}");
+    assert_eq!(shown["images"][0]["fetched"], false, "{shown}");
+    assert_eq!(property(machine, "follows", "MainPID")?, pid);
+    machine.sh("systemctl restart follows-container")?;
+    assert_eq!(runs("follows")?, second);
+    let third = push(machine, "1", &format!("{STAYS}; : third"))?;
+    updated(machine, "")?;
+    assert_eq!(runs("follows")?, third);
+
+    // Killed between the fetch and the restart, or later: the next start is of what ran.
+    for after in ["0.3", "0.8", "1.5"] {
+        push(machine, "1", &format!("sleep {after}; exit 1"))?;
+        machine.run(&format!("timeout -s KILL {after} wharf update --settle 5s"))?;
+        machine.sh("sleep 3; systemctl daemon-reload; systemctl restart follows-container; sleep 2")?;
+        assert_eq!(
+            (runs("follows")?, property(machine, "follows", "ActiveState")?),
+            (third.clone(), "active".into())
+        );
+    }
+    push(machine, "1", &format!("{STAYS}; : fourth"))?;
+    updated(machine, "")?;
+    let fourth = runs("follows")?;
+    assert_ne!(fourth, third);
+
+    // What has other changes waits for who made them; and what doesn't say it isn't updated.
+    push(machine, "1", &format!("{STAYS}; : fifth"))?;
+    write(machine, "follows", &format!("{image}update = 'registry'\ninit = true\n"))?;
+    let waits = update(machine, "")?;
+    assert_eq!(waits.code, 0);
+    assert!(waits.stderr.contains("waits for: wharf apply follows"), "{}", waits.stderr);
+    assert_eq!(runs("follows")?, fourth);
+    let said = refused(machine, "stays")?;
+    assert!(said.contains("its file doesn't say `update`"), "{said}");
+    machine.sh("wharf apply --settle 1s follows")?;
+    assert_ne!(property(machine, "follows", "MainPID")?, "0");
+    updated(machine, "")?;
+    let fifth = runs("follows")?;
+    assert_ne!(fifth, fourth);
+
+    // By the store alone.
+    write(machine, "local", "image = 'local:1'\nnetwork = 'none'\nupdate = 'local'\n")?;
+    machine.sh(&format!("wharf image tag {HOST}/team/app:1 local:1; wharf apply --settle 1s local"))?;
+    machine.sh("wharf image tag debian:13 local:1")?;
+    updated(machine, "local")?;
+    assert_ne!(runs("local")?, fifth);
+
+    // A registry that doesn't answer is told, and nothing is touched.
+    machine.sh("systemctl stop registry")?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("can't be updated"), "{said}");
+    assert_eq!(runs("follows")?, fifth);
+    machine.sh(
+        "systemd-run -q --unit=registry docker-registry serve /srv/registry/config.yml; \
+         until curl -s --cacert /srv/registry/ca.pem https://localhost:5000/v2/ >/dev/null; do sleep 0.1; done",
+    )?;
+
+    // Pins: honoured, and moved when that is asked for; the rest of the file stays.
+    let pinned = |digest: &str| {
+        format!("# the app\nimage   = '{HOST}/team/app:1@{digest}' # pinned\nnetwork='none'\r\n")
+    };
+    write(machine, "pinned", &pinned(&fifth))?;
+    machine.sh("wharf apply --settle 1s pinned")?;
+    let sixth = push(machine, "1", &format!("{STAYS}; : sixth"))?;
+    updated(machine, "follows")?;
+    assert_eq!((runs("follows")?, runs("pinned")?), (sixth.clone(), fifth.clone()));
+    assert!(refused(machine, "pinned")?.contains("wharf update --pin"));
+    let shown = updated(machine, "--pin --dry-run")?;
+    assert!(shown.contains(&format!("+image   = '{HOST}/team/app:1@{sixth}' # pinned")), "{shown}");
+    assert_eq!(runs("pinned")?, fifth);
+    updated(machine, "--pin pinned")?;
+    assert_eq!(runs("pinned")?, sixth);
+    let file = machine.run("cat /etc/wharf/containers/pinned.toml")?.stdout;
+    assert_eq!(file, pinned(&sixth));
+    assert_eq!(updated(machine, "--pin")?, "nothing is to be updated\n");
+
+    // The timer's unit does the same.
+    let seventh = push(machine, "1", &format!("{STAYS}; : seventh"))?;
+    machine.sh("systemd-analyze verify --man=no wharf-update.timer wharf-update.service && systemctl start wharf-update.service")?;
+    assert_eq!((runs("follows")?, runs("pinned")?), (seventh, sixth));
+    assert_ne!(machine.run("systemctl is-enabled wharf-update.timer")?.code, 0);
+    gone(machine, &["follows", "stays", "local", "pinned"])?;
+    machine.sh(&format!(
+        "systemctl stop registry; wharf image remove {HOST}/team/app:1 local:1; wharf image logout {HOST}; \
+         wharf image prune; rm -r /etc/wharf/wharf.toml /srv/registry /tmp/elsewhere && systemctl daemon-reload"
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Snapshots of volumes on real file systems. Needs root; what is missing is skipped, by name.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test")]
+
+mod child;
+mod kills;
+mod place;
+mod refusals;
+#[path = "../image/support.rs"]
+#[allow(dead_code, reason = "it is another test's as well")]
+mod support;
+mod whole;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Trial};
+
+use self::place::Ground;
+
+/// Set for the second half, which has a mount namespace of its own: whatever ends it, nothing stays mounted.
+const INSIDE: &str = "WHARF_TEST_VOLUME_INSIDE";
+
+fn main() -> ExitCode {
+    if let Some(code) = child::asked() {
+        return code;
+    }
+    let arguments = Arguments::from_args();
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && !arguments.list && std::env::var_os(INSIDE).is_none() {
+        let mut again = Command::new("unshare");
+        again.args(["--mount", "--propagation", "private", "--"]).args(std::env::args_os()).env(INSIDE, "1");
+        println!("can't start unshare: {}", again.exec());
+        return ExitCode::FAILURE;
+    }
+    let strace = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    let missing = |grounds: &[Ground], tools: bool| {
+        if !is_root {
+            return Some("it needs root".to_owned());
+        }
+        if tools && !strace {
+            return Some("there is no strace".to_owned());
+        }
+        grounds.iter().find_map(|ground| ground.missing())
+    };
+    let mut trials = Vec::new();
+    let mut add = |name: String, missing: Option<String>, test: Box<dyn FnOnce() + Send>| {
+        if let Some(why) = &missing {
+            println!("{name} is skipped: {why}");
+        }
+        let run = move || {
+            test();
+            Ok(())
+        };
+        trials.push(Trial::test(name, run).with_ignored_flag(missing.is_some()));
+    };
+    for ground in Ground::GOOD {
+        let without = missing(&[ground], false);
+        add(
+            format!("everything is kept on {ground:?}"),
+            without.clone(),
+            Box::new(move || whole::kept(ground)),
+        );
+        add(format!("content is shared on {ground:?}"), without, Box::new(move || whole::shared(ground)));
+        let without = missing(&[ground], true);
+        add(
+            format!("killed at each step on {ground:?}"),
+            without,
+            Box::new(move || kills::each_step(ground)),
+        );
+    }
+    for ground in [Ground::Ext4, Ground::PlainXfs] {
+        let name = format!("refused on {ground:?}");
+        add(name, missing(&[ground], false), Box::new(move || refusals::file_system(ground)));
+    }
+    let xfs = missing(&[Ground::Xfs], false);
+    add("refused elsewhere".into(), xfs.clone(), Box::new(refusals::elsewhere));
+    add("refused while in use".into(), xfs.clone(), Box::new(refusals::in_use));
+    add("refused by their labels".into(), xfs.clone(), Box::new(refusals::labels));
+    add("refused for what is in it".into(), xfs.clone(), Box::new(refusals::content));
+    add("a start waits".into(), xfs, Box::new(refusals::start_waits));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
