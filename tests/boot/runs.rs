@@ -305,14 +305,14 @@ fn background(stage: &mut Stage) -> Told {
     assert_eq!(machine.sh(ready)?, "ready");
     assert_eq!(property(machine, "ready", "StatusText")?, "Health: healthy");
     machine.sh("systemctl stop ready-container")?;
-    let failed = machine.run("wharf run -d --name never --ready notify debian:13 false")?;
-    assert!(failed.code == 125 && failed.stderr.contains("never did not start"), "{failed:?}");
+    let failed = machine.run("wharf run -d --name unready --ready notify debian:13 false")?;
+    assert!(failed.code == 125 && failed.stderr.contains("unready did not start"), "{failed:?}");
     let failed = machine.run("wharf run -d debian:13 frobnicate")?;
     assert!(failed.code == 127 && failed.stdout.is_empty(), "{failed:?}");
     // One that is restarted keeps its plan for that.
-    machine.sh("wharf run -d --name again --restart always debian:13 sh -c 'sleep 1; exit 1'")?;
-    until(machine, "(( $(systemctl show -P NRestarts again-container) > 1 ))")?;
-    machine.sh("systemctl stop again-container")?;
+    machine.sh("wharf run -d --name reborn --restart always debian:13 sh -c 'sleep 1; exit 1'")?;
+    until(machine, "(( $(systemctl show -P NRestarts reborn-container) > 1 ))")?;
+    machine.sh("systemctl stop reborn-container")?;
     nothing_left(machine, &before)
 }
 
