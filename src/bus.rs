@@ -88,6 +88,8 @@ pub struct Pulse {
     pub pid: u32,
     /// `NRestarts`: automatic ones since somebody started it.
     pub restarts: u32,
+    /// `Restart=`, as its unit and what is dropped into that have it.
+    pub restart: String,
     /// `StatusText`.
     pub text: String,
     /// `Result` of the run that goes on, or of the last one.
@@ -189,6 +191,9 @@ pub struct Ended {
     pub exit: (i32, i32),
 }
 
+/// The manager's call that makes a unit without a file.
+const TRANSIENT: &str = "StartTransientUnit";
+
 /// A property of a new unit, as a message has it.
 type PropertyOnWire = (String, OwnedVariant);
 
@@ -288,20 +293,21 @@ impl Systemd {
     /// # Errors
     /// systemd refuses a property, or has a unit of this name already.
     pub fn start_transient(&self, unit: &str, properties: &[(String, Property)]) -> Result<Job, BusError> {
-        const CALL: &str = "StartTransientUnit";
         let properties: Vec<PropertyOnWire> = properties
             .iter()
             .map(|(name, value)| Ok((name.clone(), variant(value)?)))
             .collect::<zbus::Result<_>>()
-            .map_err(failed(CALL))?;
-        zbus::block_on(async {
-            let stream = self.jobs_of(unit).await?;
-            let beside: Vec<(String, Vec<PropertyOnWire>)> = Vec::new();
-            let body = (unit, "fail", properties, beside);
-            let reply = self.call(MANAGER_PATH, MANAGER, CALL, &body).await?;
-            let path = reply.body().deserialize().map_err(failed(CALL))?;
-            Ok(Job { stream, path })
-        })
+            .map_err(failed(TRANSIENT))?;
+        zbus::block_on(self.transient(unit, properties))
+    }
+
+    async fn transient(&self, unit: &str, properties: Vec<PropertyOnWire>) -> Result<Job, BusError> {
+        let stream = self.jobs_of(unit).await?;
+        let beside: Vec<(String, Vec<PropertyOnWire>)> = Vec::new();
+        let body = (unit, "fail", properties, beside);
+        let reply = self.call(MANAGER_PATH, MANAGER, TRANSIENT, &body).await?;
+        let path = reply.body().deserialize().map_err(failed(TRANSIENT))?;
+        Ok(Job { stream, path })
     }
 
     /// Makes a scope of some processes, which is there for as long as they are.
@@ -309,49 +315,42 @@ impl Systemd {
     /// # Errors
     /// As [`Systemd::start_transient`].
     pub fn start_scope(&self, unit: &str, description: &str, processes: &[u32]) -> Result<String, BusError> {
-        const CALL: &str = "StartTransientUnit";
         let property = |name: &str, value: zbus::Variant<'_>| {
-            Ok::<_, BusError>((name.to_owned(), value.try_into_owned().map_err(failed(CALL))?))
+            Ok::<_, BusError>((name.to_owned(), value.try_into_owned().map_err(failed(TRANSIENT))?))
         };
         let properties: Vec<PropertyOnWire> = vec![
             property("Description", description.into())?,
             property("PIDs", processes.to_vec().into())?,
             property("CollectMode", "inactive-or-failed".into())?,
         ];
-        zbus::block_on(async {
-            let stream = self.jobs_of(unit).await?;
-            let beside: Vec<(String, Vec<PropertyOnWire>)> = Vec::new();
-            let body = (unit, "fail", properties, beside);
-            let reply = self.call(MANAGER_PATH, MANAGER, CALL, &body).await?;
-            let path = reply.body().deserialize().map_err(failed(CALL))?;
-            Job { stream, path }.removed().await
-        })
+        zbus::block_on(async { self.transient(unit, properties).await?.removed().await })
     }
 
-    /// Whether systemd has this unit, from a file or without, running or not. What is left of one that has failed and
-    /// whose file is gone since is taken away.
+    /// `ActiveState` of a unit that systemd has, from a file or without, running or not; nothing where it has none.
+    /// What is left of one that has failed and whose file is gone since is taken away.
     ///
     /// # Errors
     /// systemd doesn't answer.
-    pub fn is_taken(&self, unit: &str) -> Result<bool, BusError> {
+    pub fn taken(&self, unit: &str) -> Result<Option<String>, BusError> {
         zbus::block_on(async {
             let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByNames", &(&[unit][..],)).await?;
             let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByNames"))?;
-            let Some((_, _, load, active, ..)) = rows.first() else { return Ok(false) };
+            let Some((_, _, load, active, ..)) = rows.first() else { return Ok(None) };
             if (load.as_str(), active.as_str()) == ("not-found", "failed") {
                 self.call(MANAGER_PATH, MANAGER, "ResetFailedUnit", &unit).await?;
-                return Ok(false);
+                return Ok(None);
             }
-            Ok(load != "not-found" || active != "inactive")
+            Ok((load != "not-found" || active != "inactive").then(|| active.clone()))
         })
     }
 
-    /// Asks for a unit's stop; doesn't wait.
+    /// Takes what systemd remembers of a unit's failures away, its count of restarts too: with systemd 252 a stop between
+    /// two of them leaves that as it is (`service_stop` of its src/core/service.c).
     ///
     /// # Errors
-    /// systemd refuses.
-    pub fn ask_to_stop(&self, unit: &str) -> Result<(), BusError> {
-        zbus::block_on(self.call(MANAGER_PATH, MANAGER, "StopUnit", &(unit, "replace"))).map(drop)
+    /// systemd doesn't know the unit.
+    pub fn reset(&self, unit: &str) -> Result<(), BusError> {
+        zbus::block_on(self.call(MANAGER_PATH, MANAGER, "ResetFailedUnit", &unit)).map(drop)
     }
 
     /// Waits until nothing of a unit runs, and tells how that came. The unit must be one that systemd keeps until
@@ -401,6 +400,7 @@ impl Systemd {
                 sub: self.property(&path, UNIT, "SubState").await?,
                 pid: self.property(&path, SERVICE, "MainPID").await?,
                 restarts: self.property(&path, SERVICE, "NRestarts").await?,
+                restart: self.property(&path, SERVICE, "Restart").await?,
                 text: self.property(&path, SERVICE, "StatusText").await?,
                 result: self.property(&path, SERVICE, "Result").await?,
                 exit: (

@@ -2,30 +2,51 @@
 //!
 //! ```text
 //! /var/lib/wharf/held/NAME.json    one container's mark (see `plan::held`), mode 0600
-//! /run/wharf/apply.lock            held (flock) by a `wharf apply` under way; its process id is in it
+//! /run/wharf/apply.lock            held (flock) by a `wharf apply` under way; its process id and its run are in it
 //! ```
 //!
-//! A container is restarted in these steps, and a power cut or a kill after each of them leaves what stands beside it:
+//! A mark says what was tried (a fingerprint), what is good, how far the trial has come, and whose it is: each
+//! `wharf apply` or `wharf update` is a run of its own, with a name that no other has. A run lives as long as it has
+//! the lock, which the kernel takes from it with its process, whatever ends that.
 //!
-//! | step | what runs after a boot, or an end |
-//! |---|---|
-//! | nothing yet | what the files say: nobody has said that it is to be tried first |
-//! | the mark says `trying`, for everything that will be restarted | the last good plan |
-//! | systemd is reloaded, images are fetched, the container is restarted | the last good plan |
-//! | it has proved itself: the mark is removed | what the files say |
-//! | or it hasn't: the mark says `failed` | the last good plan |
-//! | systemd is reloaded, the container restarted | the last good plan |
+//! A container is restarted in these steps. A mark has one state after each, and what starts is told by that, by
+//! whether its run lives, and by nothing else:
 //!
-//! While the lock is held, `trying` means that it is the new version's turn; without, that nobody looks after it. The
-//! kernel lets go of the lock with its process, whatever ends that. Who looks:
+//! | step | mark | starts while its run lives | starts after a kill or a power cut |
+//! |---|---|---|---|
+//! | nothing yet | | what the files say | what the files say: nobody has said that it is to be tried first |
+//! | everything that will be restarted is marked | waiting | the last good plan | the last good plan |
+//! | images are fetched, systemd is reloaded | waiting | the last good plan, in the new unit | the last good plan |
+//! | its turn has come | trying | what the files say | the last good plan |
+//! | it is restarted, and looked at | trying | what the files say | the last good plan |
+//! | it has proved itself | | what the files say | what the files say |
+//! | or it hasn't | putting-back | the last good plan, whatever the files say now | the last good plan |
+//! | systemd is reloaded, it is restarted and looked at | putting-back | the last good plan | the last good plan |
+//! | that is over | failed | the last good plan | the last good plan |
 //!
-//! - the generator, which then writes the unit of the last good plan;
-//! - the executor, at each start: /var may not have been there when the generator ran, and what ran `wharf apply` may
-//!   have ended since;
+//! Who looks at marks:
+//!
+//! - the generator, which writes the unit of the last good plan; of what waits or is tried, while its run lives, that of
+//!   the files, so that one reload is enough for all;
+//! - the executor, at each start: /var may not have been there when the generator ran, what ran `wharf apply` may have
+//!   ended since, and what waits has the new unit already;
 //! - `wharf image prune` and `remove`, which keep the image.
 //!
-//! A mark counts only for what was tried: once the files, the image or what `restart-on-change` lists is something
-//! else, it is as if it weren't there.
+//! A mark counts only for what was tried: once the files or the image are something else, it is as if it weren't there,
+//! and so it is with what `restart-on-change` lists once the trial has failed. Before, what is in those doesn't count:
+//! what is tried may write there itself, and what it wrote counts as tried when it has failed. While its run lives, a
+//! mark that says putting-back holds whatever the files say: who edits them meanwhile gets that tried by the next
+//! `wharf apply`, and not started with nobody looking.
+//!
+//! What is good is what was up and has proved itself: never something that another mark says was tried. So a second
+//! edit after a kill keeps the first good plan. Nor does a start keep its plan for mistakes in the files
+//! (/run/wharf/last-good) while a mark is there that isn't yet at its end; `wharf apply` does that after the proof.
+//!
+//! Who forgets a mark: the step that has started its container and seen it prove itself; the stop of what no file
+//! declares any more; and any `wharf apply` that finds it of another version, or its container undeclared and down. A
+//! mark of a run that has ended, short of failed, is tried again by the next `wharf apply`; a failed one only when
+//! somebody says --retry. `wharf update` marks before it fetches, with an image that may be any, and takes that back
+//! only where the tag names what is good.
 //!
 //! A mark is written beside its place (`NAME.json.new`, which the next `wharf apply` sweeps), synced, renamed, and the
 //! folder synced; it is removed likewise. Only who has the lock writes or removes marks.
@@ -129,6 +150,25 @@ pub fn fingerprint(paths: &Paths, container: &Container, trust: &Policy) -> Fing
 #[derive(Debug)]
 pub struct Applying {
     _file: File,
+    run: String,
+}
+
+impl Applying {
+    /// What its marks have in them: no other run has the same, on this boot or another.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+}
+
+/// A name for a run, from the kernel (random(4)).
+fn fresh_run() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}
+
+/// What is in the lock: the process, and its run.
+fn holder(text: &str) -> (Option<u32>, Option<&str>) {
+    let mut words = text.split_ascii_whitespace();
+    (words.next().and_then(|id| id.parse().ok()), words.next())
 }
 
 fn lock_path(paths: &Paths) -> PathBuf {
@@ -150,7 +190,7 @@ pub fn apply(paths: &Paths, waits: impl FnOnce(Option<u32>)) -> io::Result<Apply
             let mut text = String::new();
             let _ = file.read_to_string(&mut text);
             // Who only looks whether somebody has it has it for a moment.
-            let process = text.trim().parse().ok().filter(|id| Path::new(&format!("/proc/{id}")).exists());
+            let process = holder(&text).0.filter(|id| Path::new(&format!("/proc/{id}")).exists());
             if process.is_some() {
                 waits(process);
             }
@@ -163,10 +203,11 @@ pub fn apply(paths: &Paths, waits: impl FnOnce(Option<u32>)) -> io::Result<Apply
         }
         Err(errno) => return Err(errno.into()),
     }
+    let run = fresh_run()?;
     file.set_len(0)?;
-    rustix::io::pwrite(&file, format!("{}\n", std::process::id()).as_bytes(), 0)?;
+    rustix::io::pwrite(&file, format!("{} {run}\n", std::process::id()).as_bytes(), 0)?;
     sweep(paths);
-    Ok(Applying { _file: file })
+    Ok(Applying { _file: file, run })
 }
 
 /// Removes what was begun by one that was killed. Only who has the lock writes marks.
@@ -180,7 +221,15 @@ fn sweep(paths: &Paths) {
 
 /// The process of the `wharf apply` that is under way, by its own word.
 pub fn applier(paths: &Paths) -> Option<u32> {
-    fs::read_to_string(lock_path(paths)).ok()?.trim().parse().ok()
+    holder(&fs::read_to_string(lock_path(paths)).ok()?).0
+}
+
+/// The run of the `wharf apply` that is under way.
+pub fn live(paths: &Paths) -> Option<String> {
+    // One that begins between the two isn't the one that was read, and no mark is of it yet.
+    let text = fs::read_to_string(lock_path(paths)).ok()?;
+    let run = holder(&text).1?.to_owned();
+    is_applying(paths).then_some(run)
 }
 
 /// Whether a `wharf apply` is under way.
@@ -197,9 +246,11 @@ mod tests {
     fn one_at_a_time() {
         let root = tempfile::tempdir().expect("a folder");
         let paths = Paths::new(root.path());
-        assert!(!is_applying(&paths));
+        assert!(!is_applying(&paths) && live(&paths).is_none());
         let first = apply(&paths, |_| panic!("nobody has it")).expect("locked");
-        assert!(is_applying(&paths));
+        assert!(is_applying(&paths) && !first.run().is_empty());
+        assert_eq!((live(&paths).as_deref(), applier(&paths)), (Some(first.run()), Some(std::process::id())));
+        let run = first.run().to_owned();
         fs::create_dir_all(folder(&paths)).expect("made");
         fs::write(folder(&paths).join("x.json.new"), "{").expect("written");
         std::thread::scope(|scope| {
@@ -211,7 +262,9 @@ mod tests {
             drop(first);
             second.join().expect("no panic").expect("its turn");
         });
-        assert!(!is_applying(&paths));
+        assert!(!is_applying(&paths) && live(&paths).is_none());
+        let third = apply(&paths, |_| panic!("nobody has it")).expect("locked");
+        assert_ne!(third.run(), run, "marks of one that has ended are nobody's");
         assert_eq!(fs::read_dir(folder(&paths)).expect("listed").count(), 0, "what was begun is swept");
     }
 }

@@ -168,6 +168,11 @@ impl HostFacts {
         self.systemd.is_some_and(|version| version >= 254)
     }
 
+    /// Whether `SurviveFinalKillSignal=` is there, without which nothing lives through a soft reboot (systemd 255).
+    pub fn has_survival(self) -> bool {
+        self.systemd.is_some_and(|version| version >= 255)
+    }
+
     /// Whether `DeferReactivation=` of timers is there (systemd 257).
     pub fn has_defer_reactivation(self) -> bool {
         self.systemd.is_some_and(|version| version >= 257)

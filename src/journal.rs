@@ -54,7 +54,7 @@ pub enum Kind {
     NotProvided,
     /// Its program ended with a bad status, or by a signal.
     Ended,
-    /// The kernel killed a process of it for want of memory.
+    /// A process of it was killed for want of memory.
     OutOfMemory,
     /// It wasn't ready in its time, ran longer than it may, or said nothing for too long.
     Late,

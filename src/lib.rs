@@ -60,7 +60,7 @@
 //!  bin/wharf-executor ──► exec ──► plan::{process, steps}
 //!                           ├──► root ──► image
 //!                           ├──► sys · lease · volume ──► tree
-//!                           └──► net · names · running · held ──► watched
+//!                           └──► net · names · running · last_good · held ──► watched
 //! ```
 //!
 //! [`spec`], [`report`], [`check`], [`plan`], [`mod@unit`] and [`graph`] are pure: no I/O, no clock, no
@@ -153,7 +153,7 @@
 //! - **A published port is tried before, and not held**: a process of the host that takes it later gets it
 //!   and hears nothing from outside. Holding it would take a descriptor for each in systemd's fd store.
 //! - **The last good plan is kept by the executor, after a start that worked**, and not by the generator,
-//!   which only knows what was well written.
+//!   which only knows what was well written; and of a change that is being tried by `wharf apply`, after the proof.
 //! - **An image's unit is oneshot, has no `RemainAfterExit=`, and names in a condition what the store has
 //!   when there is nothing to do.** So systemd itself looks at each start of a container, for the price of
 //!   one access(2), and an image that was removed is fetched again. It isn't ordered after
@@ -282,6 +282,7 @@ pub mod held;
 pub mod host;
 pub mod image;
 pub mod journal;
+pub mod last_good;
 pub mod lease;
 pub mod names;
 pub mod net;

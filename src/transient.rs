@@ -9,6 +9,7 @@
 //!         NAME.json     its plan
 //!         line          a socket at which `wharf run` waits for the executor; removed when that has come
 //!         leased        there if the name had leases before, which are then not given back
+//!         restarts.json its last start, for the delay before the next
 //! ```
 //!
 //! The folder is there, whole, before systemd hears of the unit. Whoever finds one without a unit may replace it: who

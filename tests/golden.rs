@@ -33,8 +33,14 @@ const EXAMPLES: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// What the oldest systemd that this runs on doesn't know.
-const NEWER: [&str; 5] =
-    ["RestartSteps", "RestartMaxDelaySec", "notify-reload", "ReloadSignal", "DeferReactivation"];
+const NEWER: [&str; 6] = [
+    "RestartSteps",
+    "RestartMaxDelaySec",
+    "notify-reload",
+    "ReloadSignal",
+    "DeferReactivation",
+    "SurviveFinalKillSignal",
+];
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

@@ -124,6 +124,7 @@ complete -c wharf -n "__fish_wharf_using_subcommand run" -l rootfs -d 'A folder 
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l runtime -d 'The longest that it may run' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l stop.signal -l stop-signal -d 'The signal that asks the program to end' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l stop.timeout -l stop-timeout -d 'The time after which what is left is killed' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l survive-soft-reboot -d 'Whether it lives through systemctl soft-reboot, with all that it has (systemd 255)' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l systemd.Service -d 'Settings of [Service], over Wharf\'s own' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l systemd.Unit -d 'Settings of [Unit], in the same way' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l type -d 'Whether the program is to stay, or to end [service, job]' -r

@@ -66,28 +66,32 @@ fn main() -> ExitCode {
     match verb.as_str() {
         "start" => {
             let result = exec::start(&paths, &name, &mut about);
-            end(&about, result)
+            let kind = result.as_ref().err().map(Failure::kind);
+            end(&about, kind, result)
         }
-        "started" => end(&about, exec::started(&paths, &name)),
+        "started" => end(&about, None, exec::started(&paths, &name)),
         "stop" => match exec::stop(&paths, &name, variable("MAINPID").as_deref()) {
             Ok(explanation) => {
                 explanation.iter().for_each(|text| say(&about, 4, Some(Kind::Killed), text));
                 ExitCode::SUCCESS
             }
-            Err(failure) => end(&about, Err(failure)),
+            Err(failure) => end(&about, None, Err(failure)),
         },
         "stopped" => {
-            let [result, status] =
-                ["SERVICE_RESULT", "EXIT_STATUS"].map(|name| variable(name).unwrap_or_default());
-            let how = End { result: &result, status: &status };
+            let [result, code, status] =
+                ["SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"].map(|name| variable(name).unwrap_or_default());
+            let how = End { result: &result, code: &code, status: &status };
             if let Some((kind, text)) = exec::last_words(&paths, &name, how) {
                 say(&about, 4, Some(kind), &text);
             }
-            end(&about, exec::stopped(&paths, &name))
+            end(&about, None, exec::stopped(&paths, &name))
         }
-        "reload" => end(&about, exec::reload(&paths, &name, variable("MAINPID").as_deref())),
-        "proxy" => end(&about, Err(exec::proxy(&paths, &name))),
-        "refuse" => end(&about, Err(exec::refuse(&paths, &name))),
+        "reload" => end(&about, None, exec::reload(&paths, &name, variable("MAINPID").as_deref())),
+        "proxy" => end(&about, None, Err(exec::proxy(&paths, &name))),
+        "refuse" => {
+            let failure = exec::refuse(&paths, &name);
+            end(&about, Some(failure.kind()), Err(failure))
+        }
         _ => usage(),
     }
 }
@@ -99,7 +103,7 @@ fn network(paths: &Paths) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            say(&About::default(), 3, Some(failure.kind()), &failure.to_string());
+            say(&About::default(), 3, None, &failure.to_string());
             ExitCode::from(failure.status.code())
         }
     }
@@ -124,10 +128,12 @@ fn enter(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn end(about: &About, result: Result<(), Failure>) -> ExitCode {
+/// The end of a command. `kind` is what the catalogue has a failure under: its entries are about starts, and a reload
+/// or a stop that fails has none.
+fn end(about: &About, kind: Option<Kind>, result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
     let name = about.container.as_deref().unwrap_or_default();
-    say(about, 3, Some(failure.kind()), &format!("{name}: {failure}"));
+    say(about, 3, kind, &format!("{name}: {failure}"));
     if let Some(step) = &failure.step {
         say(about, 5, None, &format!("{name}: that was the step: {step}"));
     }

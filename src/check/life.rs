@@ -135,3 +135,16 @@ pub fn stop(rules: &mut Rules<'_>) -> Stop {
     });
     Stop { signal, timeout }
 }
+
+/// Whether it lives through a soft reboot. Its sockets don't, and it requires them.
+pub fn survive_soft_reboot(rules: &mut Rules<'_>, starting: &Starting) -> bool {
+    let survives = rules.flag("survive-soft-reboot").unwrap_or(false);
+    if let Some(entry) = rules.get("survive-soft-reboot").filter(|_| survives && starting.socket.is_some()) {
+        rules.error(
+            &entry.value.place,
+            "a container with sockets of systemd's can't live through a soft reboot, which closes them",
+            "leave it out, or [socket]; a port of `publish` stays",
+        );
+    }
+    survives
+}

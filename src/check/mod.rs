@@ -186,6 +186,7 @@ fn container(
     let reload = ready::reload(rules, ready);
     ready::of_a_job(rules, starting.kind);
     systemd::of_a_job(rules, starting.kind);
+    let survive_soft_reboot = life::survive_soft_reboot(rules, starting);
     let systemd = systemd::sections(rules);
     Some(Container {
         name,
@@ -219,6 +220,7 @@ fn container(
         runtime,
         timer: starting.timer.clone(),
         socket: starting.socket.clone(),
+        survive_soft_reboot,
         autostart,
         supply: None,
         systemd,

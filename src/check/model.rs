@@ -92,6 +92,9 @@ pub struct Container {
     /// `[socket]`; never of a job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Socket>,
+    /// `survive-soft-reboot`; never with `[socket]`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub survive_soft_reboot: bool,
     /// `autostart`: whether boot starts it, or what starts it.
     pub autostart: bool,
     /// What the files of images say about `source`. It is filled in when all files are compared.

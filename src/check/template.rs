@@ -134,6 +134,7 @@ impl Container {
             runtime,
             timer,
             socket,
+            survive_soft_reboot,
             autostart,
             supply,
             systemd,
@@ -198,6 +199,7 @@ impl Container {
             // A time has no `%i` in it.
             timer: timer.clone(),
             socket: socket.as_ref().map(|socket| fill_socket(socket, instance)),
+            survive_soft_reboot: *survive_soft_reboot,
             autostart: *autostart,
             supply: supply.clone(),
             systemd: systemd.clone(),

@@ -88,6 +88,10 @@ impl Moved {
     }
 }
 
+/// Keys that nothing has to be restarted for: they are about when it starts and what becomes of it, and not about what
+/// runs. systemd takes a timer's times at each reload.
+const QUIET: [&str; 3] = ["autostart", "timer", "update"];
+
 /// What is declared under a name now.
 pub(super) enum Now {
     Gone,
@@ -201,6 +205,7 @@ pub(super) fn compared(
             let (digest, listed) = beside(said);
             row.file = Some(file.clone());
             row.keys = differences(container, said);
+            row.keys.retain(|key| !QUIET.contains(&key.as_str()));
             // A path that is listed anew is a key that is said otherwise.
             let other =
                 |(path, digest): &(&PathBuf, &String)| files.get(*path).is_some_and(|was| was != *digest);
@@ -235,6 +240,7 @@ pub(super) fn differences(a: &Container, b: &Container) -> Vec<String> {
         let name = match (key.as_str(), &b.source) {
             ("source", RootSource::Folder(_)) => "rootfs".to_owned(),
             ("source" | "supply", _) => "image".to_owned(),
+            ("kind", _) => "type".to_owned(),
             (key, _) => key.replace('_', "-"),
         };
         if !names.contains(&name) {
@@ -318,6 +324,20 @@ mod tests {
         assert_eq!(row(image, said("image = \"web:1\"\n# a comment\nrestart = \"always\"\n"), SAME), None);
         let keys = |now: &str| row(image, said(now), SAME).map(|row| row.keys).unwrap_or_default();
         assert_eq!(keys("image = \"web:1\"\ninit = true\n[limits]\ntasks = 9\n"), ["init", "limits"]);
+        // Nothing has to be restarted for these.
+        assert_eq!(
+            row(
+                image,
+                said(
+                    "image = \"web:1\"\nautostart = false\nupdate = \"local\"\ntype = \"service\"\nrestart = \"always\"\n\
+                     [timer]\nevery = \"1h\"\n"
+                ),
+                SAME
+            )
+            .map(|row| row.keys),
+            None
+        );
+        assert_eq!(keys("image = \"web:1\"\ntype = \"job\"\n"), ["type", "restart"]);
         // What isn't in a record for being as it is by itself.
         assert_eq!(keys("image = \"web:1\"\nready = \"notify\"\n"), ["ready"]);
         assert_eq!(keys("rootfs = \"/srv/x\"\ncommand = [\"a\"]\n"), ["command", "rootfs"]);

@@ -4,6 +4,8 @@
 //! /run/wharf/restarts/NAME.json   the last start: when, which in a row, how far it came; see `Last`
 //! ```
 //!
+//! What `wharf run` has started has it in its own folder, as `restarts.json`, and it goes with that.
+//!
 //! systemd waits [`SHORTEST`] (`RestartSec=`); the rest is waited for here, in the start, which tells systemd why and
 //! for how long. A container that was up for [`SETTLED`] begins anew, and so does one that somebody has started or
 //! reset: systemd's `NRestarts` tells, and is asked only where the last start is not so long ago.
@@ -27,6 +29,7 @@ use crate::plan::unit::{DELAYS, SHORTEST_DELAY as SHORTEST};
 use crate::spec::{ContainerName, Signal, duration};
 use crate::sys::process;
 use crate::sys::signals::Signals;
+use crate::transient;
 
 /// The longest delay.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -47,23 +50,42 @@ pub(super) struct Last {
     pub(super) is_ready: bool,
     /// It has failed, and said why.
     pub(super) has_failed: bool,
+    /// It didn't end in time when it was to stop, and was killed by Wharf, which has said so.
+    #[serde(default)]
+    pub(super) was_killed: bool,
 }
 
 /// What systemd says of a unit.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
+pub(super) struct Asked {
     restarts: u32,
-    /// `TimeoutStartSec=`; nothing where there is none.
-    timeout: Option<Duration>,
+    /// `TimeoutStartSec=`, [`Duration::MAX`] where it is infinite; nothing where systemd doesn't say.
+    pub(super) timeout: Option<Duration>,
+    /// `StatusText`.
+    pub(super) said: String,
 }
 
 fn path(paths: &Paths, name: &ContainerName) -> PathBuf {
-    paths.runtime().join("restarts").join(format!("{name}.json"))
+    match transient::of_this_unit(paths, name) {
+        Some(folder) => folder.join("restarts.json"),
+        None => paths.runtime().join("restarts").join(format!("{name}.json")),
+    }
 }
 
 /// The last start; what can't be read is as if there was none.
 pub(super) fn last(paths: &Paths, name: &ContainerName) -> Option<Last> {
     serde_json::from_slice(&fs::read(path(paths, name)).ok()?).ok()
+}
+
+/// Whether a container was started since boot, whatever became of it.
+pub fn was_started(paths: &Paths, name: &ContainerName) -> bool {
+    last(paths, name).is_some()
+}
+
+/// Has it be as if it never was, for what is gone and may be declared anew.
+pub fn forget_starts(paths: &Paths, name: &ContainerName) {
+    // Left there, it costs a word to start it.
+    let _ = fs::remove_file(path(paths, name));
 }
 
 impl Last {
@@ -110,12 +132,14 @@ pub(super) fn wait(paths: &Paths, name: &ContainerName, container: &Container) -
     let before = last(paths, name).filter(|last| now.saturating_sub(last.at) < millis(SETTLED));
     // Who has written a delay of systemd's into the file has that one.
     let own = !container.systemd.service.iter().any(|(key, _)| DELAYS.contains(&key.as_str()));
+    // From before systemd is asked: a signal that ends no process by itself would be lost.
+    let stop = before.as_ref().filter(|_| own).and_then(|_| Stop::take(container));
     let asked = before.as_ref().filter(|_| own).and_then(|_| ask(name)).unwrap_or_default();
     let row = before.map_or(0, |before| row(&before, asked.restarts));
     let pause = delay(row).saturating_sub(SHORTEST);
     let mut delay = Delay::None;
     if !pause.is_zero() {
-        if let Some(timeout) = asked.timeout {
+        if let Some(timeout) = asked.timeout.filter(|timeout| *timeout != Duration::MAX) {
             let extended = pause.saturating_add(timeout).as_micros();
             let _ = sd_notify::notify(&[NotifyState::Custom(&format!("EXTEND_TIMEOUT_USEC={extended}"))]);
         }
@@ -125,7 +149,12 @@ pub(super) fn wait(paths: &Paths, name: &ContainerName, container: &Container) -
             seconds / 10,
             seconds % 10
         ));
-        delay = if is_stopped(container, pause) { Delay::Stopped } else { Delay::Over };
+        delay = Delay::Over;
+    }
+    if stop.is_some_and(|stop| stop.comes_within(pause)) {
+        delay = Delay::Stopped;
+    }
+    if delay != Delay::None {
         handover::status("");
     }
     if delay != Delay::Stopped {
@@ -140,8 +169,11 @@ fn row(before: &Last, restarts: u32) -> u32 {
     match restarts {
         // Somebody has started it.
         0 => 0,
+        // So too: who stops it while systemd waits to restart it, and starts it then, finds the count as it was
+        // (before systemd 254: `flush_n_restarts` of its src/core/service.c).
+        restarts if restarts == before.restarts => 0,
         // Somebody has reset the count, and systemd has counted on.
-        restarts if restarts <= before.restarts => restarts,
+        restarts if restarts < before.restarts => restarts.min(before.row.saturating_add(1)),
         _ => before.row.saturating_add(1),
     }
 }
@@ -166,60 +198,68 @@ fn now() -> u64 {
 }
 
 /// Asks systemd about the container's unit; nothing where it doesn't answer.
-fn ask(name: &ContainerName) -> Option<Asked> {
-    Some(parse(&properties(name, &["NRestarts", "TimeoutStartUSec"])?))
-}
-
-/// Properties of the container's unit, as `systemctl show` has them: `NAME=value` lines. The executor has no D-Bus of
-/// its own, and this is on the way of failures only.
-pub(super) fn properties(name: &ContainerName, wanted: &[&str]) -> Option<String> {
+///
+/// The executor has no D-Bus of its own, and this is on the way of failures only.
+pub(super) fn ask(name: &ContainerName) -> Option<Asked> {
     let output = Command::new("systemctl")
-        .arg("show")
-        .args(wanted.iter().map(|property| format!("--property={property}")))
+        .args(["show", "--property=NRestarts", "--property=TimeoutStartUSec", "--property=StatusText"])
         .arg(name.unit())
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output.status.success().then(|| parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
+/// From `NAME=value` lines.
 fn parse(properties: &str) -> Asked {
     let mut asked = Asked::default();
     for (key, value) in properties.lines().filter_map(|line| line.split_once('=')) {
         match key {
             "NRestarts" => asked.restarts = value.parse().unwrap_or(0),
-            // `infinity` is no length.
+            "TimeoutStartUSec" if value == "infinity" => asked.timeout = Some(Duration::MAX),
             "TimeoutStartUSec" => asked.timeout = duration(value).ok(),
+            "StatusText" => value.clone_into(&mut asked.said),
             _ => {}
         }
     }
     asked
 }
 
-/// Waits for a time, or for systemd's word to end, by whatever signal the container's stop has: some don't end a
-/// process by themselves.
-fn is_stopped(container: &Container, pause: Duration) -> bool {
-    let asked = container.stop.signal.unwrap_or(Signal::TERM);
-    let numbers = [asked, Signal::TERM].map(|signal| signal.number());
-    let Ok(signals) = Signals::take(&numbers) else { return false };
-    let until = now().saturating_add(millis(pause));
-    let stopped = loop {
-        let left = until.saturating_sub(now());
-        if left == 0 {
-            break false;
+/// systemd's word to end, by whatever signal the container's stop has: some don't end a process by themselves.
+struct Stop(Signals);
+
+impl Stop {
+    /// Heeds it from now on, until this is dropped.
+    fn take(container: &Container) -> Option<Self> {
+        let asked = container.stop.signal.unwrap_or(Signal::TERM);
+        Signals::take(&[asked, Signal::TERM].map(|signal| signal.number())).ok().map(Self)
+    }
+
+    /// Waits for it, no longer than this.
+    fn comes_within(&self, pause: Duration) -> bool {
+        let until = now().saturating_add(millis(pause));
+        loop {
+            if self.0.next().is_some() {
+                return true;
+            }
+            let left = until.saturating_sub(now());
+            if left == 0 {
+                return false;
+            }
+            let left = Timespec {
+                tv_sec: (left / 1000).try_into().unwrap_or(i64::MAX),
+                tv_nsec: (left % 1000 * 1_000_000).try_into().unwrap_or(0),
+            };
+            let _ = rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&left));
         }
-        let left = Timespec {
-            tv_sec: (left / 1000).try_into().unwrap_or(i64::MAX),
-            tv_nsec: (left % 1000 * 1_000_000).try_into().unwrap_or(0),
-        };
-        let _ = rustix::event::poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&left));
-        if signals.next().is_some() {
-            break true;
-        }
-    };
-    process::unblock_signals();
-    stopped
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        process::unblock_signals();
+    }
 }
 
 #[cfg(test)]
@@ -244,13 +284,17 @@ mod tests {
         // Started or reset by somebody.
         assert_eq!(row(&before(5, 5), 0), 0);
         assert_eq!(row(&before(5, 5), 1), 1);
+        assert_eq!(row(&before(5, 5), 5), 0);
+        assert_eq!(row(&before(17, 0), 5), 1);
         assert_eq!(row(&before(5, 5), 6), 6);
     }
 
     #[test]
     fn answers() {
-        let asked = parse("TimeoutStartUSec=1min 30s\nNRestarts=3\n");
-        assert_eq!(asked, Asked { restarts: 3, timeout: Some(Duration::from_secs(90)) });
-        assert_eq!(parse("TimeoutStartUSec=infinity\nNRestarts=0\n"), Asked::default());
+        let asked = parse("TimeoutStartUSec=1min 30s\nNRestarts=3\nStatusText=Health: a=b\n");
+        let said = "Health: a=b".to_owned();
+        assert_eq!(asked, Asked { restarts: 3, timeout: Some(Duration::from_secs(90)), said });
+        let endless = parse("TimeoutStartUSec=infinity\nNRestarts=0\nStatusText=\n");
+        assert_eq!(endless, Asked { timeout: Some(Duration::MAX), ..Asked::default() });
     }
 }

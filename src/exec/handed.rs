@@ -5,6 +5,7 @@ use std::env;
 
 use super::failure::{Ends, Failure, Status};
 use crate::check::Socket;
+use crate::spec::Listen;
 use crate::sys::handed;
 
 /// What systemd says of descriptors (sd_listen_fds(3)). Programs have variables of their own that begin so.
@@ -62,6 +63,14 @@ impl Handed {
         self
     }
 
+    /// Whether what the container's own socket unit has handed over can be what its file says. Where a change of the
+    /// sockets was tried and broke off, they may be the other version's.
+    pub fn fits(&self, unit: &str, socket: &Socket) -> bool {
+        let ports = handed::ports(self.count);
+        let own = self.names.iter().zip(ports).filter(|(name, _)| *name == unit).map(|(_, port)| port);
+        are_of(own.collect(), socket)
+    }
+
     /// Leaves them open for the program that this process becomes, and says so in its environment.
     ///
     /// # Errors
@@ -91,6 +100,14 @@ impl Handed {
     }
 }
 
+/// Whether these ports are what a container listens at. Of paths only the number is compared.
+fn are_of(mut ports: Vec<Option<u16>>, socket: &Socket) -> bool {
+    let mut wanted: Vec<Option<u16>> = socket.listen.iter().map(Listen::port).collect();
+    wanted.sort_unstable();
+    ports.sort_unstable();
+    wanted == ports
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +130,28 @@ mod tests {
         Handed::read("7", "2", "a:b", 7).announce(&mut variables, 1);
         assert_eq!(variables[..3], own);
         assert_eq!(variables[3..], ["LISTEN_FDS=2", "LISTEN_FDNAMES=a:b", "LISTEN_PID=1"]);
+    }
+
+    #[test]
+    fn sockets_are_told_by_their_ports() {
+        let socket = Socket {
+            listen: ["80", "127.0.0.1:81", "/run/x.sock"].map(|text| text.parse().expect("a place")).into(),
+            names: Vec::new(),
+            mode: None,
+            user: None,
+            group: None,
+            on_demand: true,
+            proxy: None,
+        };
+        assert!(are_of(vec![None, Some(81), Some(80)], &socket));
+        for other in [
+            vec![],
+            vec![Some(80), Some(81)],
+            vec![Some(80), Some(82), None],
+            vec![Some(80), Some(81), None, None],
+        ] {
+            assert!(!are_of(other.clone(), &socket), "{other:?}");
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub fn no_watchdog() {
 }
 
 /// A text that can stand in a notification: a line break would end the assignment, and a datagram of more than
-/// 4096 bytes is thrown away whole (`NOTIFY_BUFFER_MAX` in systemd's src/core/manager.c).
+/// 4096 bytes is thrown away whole (`NOTIFY_BUFFER_MAX` of systemd's src/basic/constants.h).
 pub(super) fn line(text: &str) -> String {
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     shortened(text, 1024)

@@ -122,7 +122,7 @@ impl<'a> Host<'a> {
                 self.base = lease::ids(&self.paths.state(), &self.container.name)
                     .map_err(|error| Failure::from_error(Status::User, &error))?;
             }
-            HostStep::Cgroup => self.cgroup = Some(cgroup()?),
+            HostStep::Cgroup => self.cgroup = Some(cgroup(self.container.survive_soft_reboot)?),
             HostStep::Stage => self.make_stage()?,
             HostStep::FirstProcess(namespaces) => return self.first_process(namespaces),
             HostStep::MapIds => self.map_ids()?,
@@ -493,8 +493,12 @@ fn layer_name(number: usize, tree: &Path) -> String {
     }
 }
 
+/// What systemd looks for at the cgroup of each process before it kills all that are left (`is_in_survivor_cgroup` of
+/// its src/shared/killall.c). It sets this at a unit's own only.
+const SURVIVES: &str = "user.survive_final_kill_signal";
+
 /// The cgroup for the container's processes, below the one that systemd put the executor in.
-fn cgroup() -> Result<OwnedFd, Failure> {
+fn cgroup(survives: bool) -> Result<OwnedFd, Failure> {
     let failed = |text: String| Failure::new(Status::Cgroup, text);
     let text = fs::read_to_string("/proc/self/cgroup")
         .map_err(|error| failed(format!("can't read /proc/self/cgroup: {error}")))?;
@@ -510,6 +514,15 @@ fn cgroup() -> Result<OwnedFd, Failure> {
             return Err(failed(format!("can't make the cgroup {}: {error}", payload.display())));
         }
         _ => {}
+    }
+    if survives {
+        // Attributes of users are there since Linux 5.7, and so is all else that this needs.
+        rustix::fs::setxattr(&payload, SURVIVES, b"1", rustix::fs::XattrFlags::empty()).map_err(|errno| {
+            failed(format!(
+                "can't mark {} as one to be left alone at a soft reboot: {errno}",
+                payload.display()
+            ))
+        })?;
     }
     let processes = payload.join("cgroup.procs");
     rustix::fs::open(&processes, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())

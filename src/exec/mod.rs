@@ -60,6 +60,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub use again::{forget_starts, was_started};
 pub use attached::Waiting;
 pub use enter::{MISSING, NOT_RUN, NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};

@@ -1,9 +1,7 @@
 //! `wharf-executor start NAME`: one start, from the plan to READY.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
@@ -22,8 +20,10 @@ use crate::held;
 use crate::host::{HostFacts, Paths};
 use crate::image::{ImageError, Store};
 use crate::journal::{About, Kind};
+use crate::last_good;
 use crate::plan::companions::socket_unit;
 use crate::plan::health::Watch;
+use crate::plan::held::State;
 use crate::plan::process::process;
 use crate::plan::steps::{Steps, steps};
 use crate::root::{self, Root, RootError};
@@ -84,7 +84,14 @@ fn attempt(
     }
     let Loaded { plan, container, .. } = &loaded;
     about.runs(container, None);
-    let handed = handed.named(&socket_unit(name), container.socket.as_ref());
+    let sockets = socket_unit(name);
+    let own = container.socket.as_ref().filter(|socket| plan.held.is_some() && socket.proxy.is_none());
+    if own.is_some_and(|socket| !handed.fits(&sockets, socket)) {
+        // It would serve where the other version was to.
+        let problem = format!("{sockets} has other sockets than the last good plan of {name}");
+        return Err(Failure::new(Status::Config, problem).hint(format!("wharf apply {name}")));
+    }
+    let handed = handed.named(&sockets, container.socket.as_ref());
     // Until the process ends: by then the layers are mounted, and seen to be in use.
     let hold = Store::new(paths.state()).hold();
     let Root { layers, implied, image, digest } = root::find(paths, container).map_err(|error| {
@@ -174,6 +181,8 @@ fn attempt(
         Err(_) => std::mem::forget(near),
     }
     if result.is_ok() {
+        // Whoever waits for it has it now, whatever else is to be done.
+        *attached = None;
         // It runs already. That machined doesn't take it, or isn't there, is nothing to it.
         let interface = host.attachment().map(|attachment| attachment.interface);
         let leader = child.pid.as_raw_nonzero().get().unsigned_abs();
@@ -184,8 +193,9 @@ fn attempt(
     result.map(drop)
 }
 
-/// The last good plan, where what the files say failed when it was tried, or nobody looks any more at how it does. The
-/// generator has mostly seen to that already; not where /var wasn't there by then, or who tried it was ended since.
+/// The last good plan, where what the files say failed when it was tried, its turn hasn't come, or nobody looks any more
+/// at how it does. The generator has mostly seen to that already; not where /var wasn't there by then, or who tried it
+/// was ended since.
 ///
 /// Without the image of that plan there is nothing to fall back to, and what the files say is the better chance.
 fn instead(paths: &Paths, loaded: Loaded, facts: HostFacts) -> Loaded {
@@ -194,7 +204,9 @@ fn instead(paths: &Paths, loaded: Loaded, facts: HostFacts) -> Loaded {
     }
     let Ok(Some(held)) = held::find(paths, &loaded.container.name) else { return loaded };
     let now = held::fingerprint(paths, &loaded.container, &loaded.plan.trust);
-    if !held.is_in_force(&now, held::is_applying(paths)) || root::find(paths, &held.good.container).is_err() {
+    if !held.is_in_start(Some(&now), held::live(paths).as_deref())
+        || root::find(paths, &held.good.container).is_err()
+    {
         return loaded;
     }
     let mut plan = held.plan(facts, &Settings::default());
@@ -312,21 +324,15 @@ fn keep(paths: &Paths, loaded: &Loaded) {
     if loaded.plan.outdated.is_some() || loaded.plan.held.is_some() || loaded.transient {
         return;
     }
-    let folder = paths.last_good();
-    let keep = || -> io::Result<()> {
-        let path = folder.join(&loaded.file);
-        if fs::read_to_string(&path).is_ok_and(|text| text == loaded.text) {
-            return Ok(());
-        }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        // Instances start side by side from one plan: each writes beside, under its own name.
-        let aside = folder.join(format!(".{}.{}", loaded.file, std::process::id()));
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(loaded.text.as_bytes())?;
-        fs::rename(&aside, path)
-    };
-    let _ = keep();
+    // What is being tried has to prove itself first, and what failed never does.
+    if held::find(paths, &loaded.container.name)
+        .ok()
+        .flatten()
+        .is_some_and(|held| held.state != State::Failed)
+    {
+        return;
+    }
+    let _ = last_good::keep(paths, &loaded.file, &loaded.text);
 }
 
 /// Counts steps for [`KILL_AFTER`].

@@ -15,7 +15,7 @@ use super::failure::{Failure, Status};
 use super::target::cgroup_of;
 use super::words::{self, End, Known, Words};
 use super::{handover, load, machined, network};
-use crate::check::RootSource;
+use crate::check::{Container, RootSource};
 use crate::host::Paths;
 use crate::image::Store;
 use crate::journal::Kind;
@@ -28,9 +28,9 @@ use crate::transient;
 /// How long before systemd's own time limit the wait for a stopping container ends.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// Sends the main process the stop signal that its image asks for, and waits for its end; kills it where that
-/// doesn't come in time. The generator, which may not read the store, could not write the signal into the unit.
-/// Where the image asks for nothing else than SIGTERM this does nothing: systemd sends that itself.
+/// Sends the main process the stop signal that the image it was started from asks for, and waits for its end; kills
+/// it where that doesn't come in time. The generator, which may not read the store, could not write the signal into
+/// the unit. Where the image asks for nothing else than SIGTERM this does nothing: systemd sends that itself.
 ///
 /// systemd's time limit counts for each of its phases: if this ran into it, SIGTERM would get as much again.
 ///
@@ -38,21 +38,17 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// A plan or an image that can't be read, or a signal that is none; systemd then sends SIGTERM.
 pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<Option<String>, Failure> {
     let Some(main) = main.and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw) else { return Ok(None) };
+    // How long systemd waits is what the file says now; what hears the signal was started by another one, perhaps.
     let loaded = load(paths, name)?;
-    let RootSource::Image(reference) = &loaded.container.source else { return Ok(None) };
-    let image = Store::new(paths.state())
-        .resolve(reference)
-        .map_err(|error| Failure::from_error(Status::Config, &error))?;
-    let signal = match image.config.config.stop_signal.as_str() {
-        "" => return Ok(None),
-        text => text.parse::<Signal>().map_err(|error| {
-            Failure::from_error(Status::Config, &error)
-                .hint("the image says so; set [stop] signal in the container file")
-        })?,
+    let record = running::find(paths, name).ok().flatten();
+    let (container, digest) = match &record {
+        Some(record) => (&record.container, record.image.as_deref()),
+        None => (&loaded.container, None),
     };
-    if signal == Signal::TERM {
-        return Ok(None);
-    }
+    let signal = match stop_signal(&Store::new(paths.state()), container, digest)? {
+        None | Some(Signal::TERM) => return Ok(None),
+        Some(signal) => signal,
+    };
     let pidfd = match pidfd_open(main, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         // It has ended meanwhile.
@@ -71,11 +67,38 @@ pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<O
     if ended_within(&pidfd, patience) {
         return Ok(None);
     }
+    // The last words are said here; systemd will only know of a program that was killed.
+    again::note(paths, name, |last| last.was_killed = true);
     process::send_signal_to(pidfd.as_fd(), Signal::KILL.number());
     ended_within(&pidfd, MARGIN);
     let Words { why, hint, .. } =
         words::not_ended(&loaded.container, &loaded.plan.source.display().to_string());
     Ok(Some(format!("{name}: {why}; {}", hint.unwrap_or_default())))
+}
+
+/// The signal that ends a container in order, by its file or its image, which has another name by now, perhaps.
+fn stop_signal(
+    store: &Store,
+    container: &Container,
+    digest: Option<&str>,
+) -> Result<Option<Signal>, Failure> {
+    let RootSource::Image(reference) = &container.source else { return Ok(None) };
+    if container.stop.signal.is_some() {
+        return Ok(container.stop.signal);
+    }
+    let started = digest.and_then(|digest| store.documents_by_digest(&digest.parse().ok()?).ok());
+    let config = match started {
+        Some(documents) => documents.config,
+        // Removed meanwhile; most often the new one of this name says the same.
+        None => store.resolve(reference).map_err(|error| Failure::from_error(Status::Config, &error))?.config,
+    };
+    match config.config.stop_signal.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|error| {
+            Failure::from_error(Status::Config, &error)
+                .hint("the image says so; set [stop] signal in the container file")
+        }),
+    }
 }
 
 /// Whether a process lies in this unit's cgroup, in which systemd has put this one too, perhaps in a child
@@ -129,16 +152,19 @@ pub fn last_words(paths: &Paths, name: &ContainerName, end: End<'_>) -> Option<(
         Some(record) => (record.container, record.source),
         None => load(paths, name).ok().map(|loaded| (loaded.container, loaded.plan.source))?,
     };
-    let said =
-        words::needs_status(end, &container).then(|| again::properties(name, &["StatusText"])).flatten();
-    let said =
-        said.as_deref().and_then(|text| text.trim_end().strip_prefix("StatusText=")).unwrap_or_default();
+    let file = file.display().to_string();
+    if end.result == "signal" && end.status == "KILL" && last.as_ref().is_some_and(|last| last.was_killed) {
+        handover::status(&capital(&words::not_ended(&container, &file).why));
+        return None;
+    }
+    let asked = words::needs_unit(end, &container).then(|| again::ask(name)).flatten().unwrap_or_default();
     let known = Known {
         container: &container,
-        file: &file.display().to_string(),
+        file: &file,
         is_ready: last.as_ref().is_some_and(|last| last.is_ready),
         age: last.as_ref().map(Last::age),
-        said,
+        limit: asked.timeout,
+        said: &asked.said,
     };
     let Words { entry, why, hint } = words::words(end, known)?;
     handover::status(&capital(&why));

@@ -14,6 +14,9 @@ use crate::spec::{Signal, show_duration};
 pub struct End<'a> {
     /// `$SERVICE_RESULT`.
     pub result: &'a str,
+    /// `$EXIT_CODE`: how the main process ended, `exited`, `killed` or `dumped`; empty where there was none. The result
+    /// may be that of another command of the unit.
+    pub code: &'a str,
     /// `$EXIT_STATUS`: a number, or a signal's name without `SIG`.
     pub status: &'a str,
 }
@@ -40,30 +43,37 @@ pub(super) struct Known<'a> {
     pub(super) is_ready: bool,
     /// How long ago it was started, where that is known.
     pub(super) age: Option<Duration>,
+    /// `TimeoutStartSec=`, where it was asked for and systemd said it.
+    pub(super) limit: Option<Duration>,
     /// `StatusText`, where it was asked for.
     pub(super) said: &'a str,
 }
 
-/// Whether what the unit has said of itself matters for the words.
-pub(super) fn needs_status(end: End<'_>, container: &Container) -> bool {
-    container.health.is_some() && matches!(end.result, "timeout" | "watchdog")
+/// Whether it matters for the words what the unit has said of itself, and how long its start may take.
+pub(super) fn needs_unit(end: End<'_>, container: &Container) -> bool {
+    match end.result {
+        "watchdog" => container.health.is_some(),
+        "timeout" => container.ready != Ready::Exec,
+        _ => false,
+    }
 }
 
 /// The words on an end; none where it ended well, or where what was said stands.
 pub(super) fn words(end: End<'_>, known: Known<'_>) -> Option<Words> {
-    let Known { container, file: _, is_ready, age: _, said } = known;
+    let Known { container, file: _, is_ready, age: _, limit: _, said } = known;
     let of = |entry: Entry, why: String| Some(Words { entry, why, hint: None });
     let ended = |why: String| of(Entry::Ended, why);
     match end.result {
-        "exit-code" => exit(end, container).and_then(ended),
-        "signal" => ended(format!("its program was killed by SIG{}", end.status)),
-        "core-dump" => {
+        "exit-code" if end.code == "exited" => exit(end, container).and_then(ended),
+        "signal" if end.code == "killed" => ended(format!("its program was killed by SIG{}", end.status)),
+        "core-dump" if end.code == "dumped" => {
             ended(format!("its program was killed by SIG{}, and has left a core dump", end.status))
         }
         "oom-kill" => {
             let memory = &container.limits.memory;
             let limit = memory.as_ref().map(|memory| format!("; limits.memory is {memory}"));
-            let why = "the kernel has killed a process of it for want of memory";
+            // By the kernel, or by systemd-oomd(8).
+            let why = "a process of it was killed for want of memory";
             of(Entry::OutOfMemory, format!("{why}{}", limit.unwrap_or_default()))
         }
         "watchdog" if state_of(said) == Some(UNHEALTHY) => None,
@@ -81,7 +91,8 @@ pub(super) fn words(end: End<'_>, known: Known<'_>) -> Option<Words> {
 
 fn exit(end: End<'_>, container: &Container) -> Option<String> {
     let gives_up = container.health.as_ref().is_some_and(|health| health.on_failure == OnFailure::Stop);
-    let status: i32 = end.status.parse().ok()?;
+    // Where it ended well, it was another command of the unit that did not.
+    let status: i32 = end.status.parse().ok().filter(|status| *status != 0)?;
     if gives_up && status == i32::from(GIVEN_UP) {
         // Its init has said what was wrong.
         return None;
@@ -100,9 +111,19 @@ fn signal_name(number: i32) -> Option<String> {
     number.to_string().parse::<Signal>().ok().map(|signal| signal.to_string())
 }
 
+/// How much later than for systemd a start may have begun here.
+const MARGIN: Duration = Duration::from_secs(1);
+
 fn timeout(end: End<'_>, known: Known<'_>) -> Option<Words> {
-    let Known { container, file, is_ready, age, said } = known;
-    if container.kind == Kind::Service && container.ready != Ready::Exec && !is_ready {
+    let Known { container, file, is_ready, age, limit, said } = known;
+    let starts = container.kind == Kind::Service && container.ready != Ready::Exec && !is_ready;
+    // Somebody may have stopped it in the middle of its start, and that took too long. What is killed because it
+    // wasn't ready has had the whole time of a start, and that of a stop; not to the millisecond, since systemd's clock
+    // runs from a little earlier.
+    let stop = container.stop.timeout.unwrap_or_default();
+    let least = |limit: Duration| limit.saturating_add(stop - MARGIN.min(stop / 2));
+    let is_stopped = end.status == "KILL" && age.zip(limit).is_some_and(|(age, limit)| age < least(limit));
+    if starts && !is_stopped {
         let waited = match container.ready {
             Ready::Healthy if said.is_empty() => "no check of [health] has passed".to_owned(),
             Ready::Healthy => said.to_owned(),
@@ -119,7 +140,7 @@ fn timeout(end: End<'_>, known: Known<'_>) -> Option<Words> {
     }
     match container.runtime {
         // The end of a stop that somebody has asked for is none of the limit's.
-        Some(runtime) if age.is_none_or(|age| age >= runtime) => Some(Words {
+        Some(runtime) if !starts && age.is_none_or(|age| age >= runtime) => Some(Words {
             entry: Entry::Late,
             why: format!("it ran longer than its runtime of {}, so it was stopped", show_duration(runtime)),
             hint: None,
@@ -132,13 +153,18 @@ fn timeout(end: End<'_>, known: Known<'_>) -> Option<Words> {
 /// A stop that took too long.
 pub(super) fn not_ended(container: &Container, file: &str) -> Words {
     let limit = show_duration(container.stop.timeout.unwrap_or(STOP_TIMEOUT));
+    let hint = if container.has_init() {
+        format!("set [stop] signal to one that makes it end, or a longer [stop] timeout, in {file}")
+    } else {
+        format!(
+            "a container's process 1 only gets the signals that it handles: set [stop] signal to one that makes it end, \
+             or init = true, or a longer [stop] timeout, in {file}"
+        )
+    };
     Words {
         entry: Entry::Killed,
         why: format!("it did not end within its stop timeout of {limit} and was killed"),
-        hint: Some(format!(
-            "a container's process 1 only gets the signals that it handles: set [stop] signal to one that makes it end, \
-             or init = true, or a longer [stop] timeout, in {file}"
-        )),
+        hint: Some(hint),
     }
 }
 
@@ -154,12 +180,66 @@ mod tests {
         checked.container.unwrap_or_else(|| panic!("{:?}", checked.findings))
     }
 
-    fn why(text: &str, result: &str, status: &str, ready: bool, said: &str) -> Option<String> {
-        let container = container(text);
-        let file = "/etc/wharf/containers/x.toml";
+    const FILE: &str = "/etc/wharf/containers/x.toml";
+
+    fn known(container: &Container) -> Known<'_> {
         let age = Some(Duration::from_secs(100));
-        let known = Known { container: &container, file, is_ready: ready, age, said };
-        words(End { result, status }, known).map(|words| words.why)
+        let limit = Some(Duration::from_secs(90));
+        Known { container, file: FILE, is_ready: false, age, limit, said: "" }
+    }
+
+    fn why(text: &str, result: &str, status: &str, is_ready: bool, said: &str) -> Option<String> {
+        let container = container(text);
+        let code = match result {
+            "core-dump" => "dumped",
+            _ if status.parse::<u8>().is_ok() => "exited",
+            _ => "killed",
+        };
+        let known = Known { is_ready, said, ..known(&container) };
+        words(End { result, code, status }, known).map(|words| words.why)
+    }
+
+    #[test]
+    fn ends_of_other_commands() {
+        let container = container("image = 'x'\ninit = true\n");
+        for (result, code, status) in [
+            // ExecStartPre= has failed; there was no program.
+            ("exit-code", "", ""),
+            ("signal", "", ""),
+            // ExecStartPost= or ExecStopPost= has, and the program was ended in order.
+            ("exit-code", "exited", "0"),
+            ("exit-code", "killed", "TERM"),
+            ("signal", "exited", "143"),
+            ("core-dump", "killed", "TERM"),
+        ] {
+            assert_eq!(
+                words(End { result, code, status }, known(&container)),
+                None,
+                "{result} {code} {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stop_in_the_middle_of_a_start() {
+        let container = container("image = 'x'\nready = 'notify'\nstop.timeout = '5s'\n");
+        let end = |status| End { result: "timeout", code: "killed", status };
+        let why = |status, age, limit| {
+            let limit = Some(limit);
+            let age = Some(Duration::from_secs(age));
+            words(end(status), Known { age, limit, ..known(&container) })
+                .map(|words| (words.entry, words.why))
+        };
+        let minute = Duration::from_secs(60);
+        let stopped = "it did not end within its stop timeout of 5s and was killed".to_owned();
+        let late = "not ready in its time: its program has not said READY=1".to_owned();
+        assert_eq!(why("KILL", 20, minute), Some((Entry::Killed, stopped.clone())));
+        assert_eq!(why("KILL", 20, Duration::MAX), Some((Entry::Killed, stopped.clone())));
+        assert_eq!(why("KILL", 62, minute), Some((Entry::Killed, stopped)));
+        assert_eq!(why("KILL", 65, minute), Some((Entry::Late, late.clone())));
+        // It heeds SIGTERM: what somebody stops ends well, however early this looks.
+        assert_eq!(why("TERM", 59, minute), Some((Entry::Late, late)));
+        assert!(needs_unit(end("KILL"), &container));
     }
 
     #[test]
@@ -187,7 +267,7 @@ mod tests {
                 "KILL",
                 false,
                 "",
-                Some("the kernel has killed a process of it for want of memory; limits.memory is 64M"),
+                Some("a process of it was killed for want of memory; limits.memory is 64M"),
             ),
             (gives_up, "exit-code", "193", true, "Health: unhealthy, so it is stopped: x", None),
             (healthy, "watchdog", "143", true, "Health: unhealthy, so systemd stops it: x", None),

@@ -28,13 +28,13 @@ use std::path::Path;
 pub use images::{ImageListing, image_name, images, settings};
 pub use read::{Found, Listing, container_name, last_good, list, loose, read};
 
-use crate::check::{Checked, CheckedImage, CheckedSettings, Container, Supplies};
+use crate::check::{Checked, CheckedImage, CheckedSettings, Container, DeclaredImage, Supplies};
 use crate::held;
 use crate::host::{HostFacts, Paths};
 use crate::plan::held::Held;
 use crate::plan::{self, Files};
 use crate::report::{self, Finding};
-use crate::spec::{ContainerName, ImageName};
+use crate::spec::{ContainerName, ImageName, Reference};
 
 /// From this many containers on a second thread earns more than it costs.
 const WORTH_A_THREAD: usize = 64;
@@ -70,10 +70,11 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
         let threads = threads(containers.len());
         let host = &settings.settings;
         let marks = held::all(paths);
-        let applying = !marks.is_empty() && held::is_applying(paths);
-        let stands = |held: &Held, container: &Container| {
-            let now = held::fingerprint(paths, container, &plan::trust(container, host));
-            held.is_in_force(&now, applying)
+        let live = if marks.is_empty() { None } else { held::live(paths) };
+        let stands = |held: &Held, container: Option<&Container>| {
+            let now =
+                container.map(|container| held::fingerprint(paths, container, &plan::trust(container, host)));
+            held.is_in_unit(now.as_ref(), live.as_deref())
         };
         // An instance without files of its own has no unit of its own either, unless it is held back.
         let mut instances = Vec::new();
@@ -82,7 +83,7 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
             let of = |wanted: &ContainerName| containers.iter().find(|(files, _)| files.name == *wanted);
             if of(name).is_none()
                 && let Some((files, Checked { container: Some(container), .. })) = of(&template)
-                && stands(held, &container.instance(instance))
+                && stands(held, Some(&container.instance(instance)))
             {
                 instances.push((held, report::Place::file(&files.main)));
             }
@@ -95,7 +96,7 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
         }
         let left = in_parts(&mut containers, threads, |(files, checked)| {
             let mark = marks.get(&files.name);
-            let held = mark.filter(|held| checked.container.as_ref().is_some_and(|now| stands(held, now)));
+            let held = mark.filter(|held| stands(held, checked.container.as_ref()));
             let output = held.and_then(|held| plan::held_output(held, facts, host)).unwrap_or_else(|| {
                 let good = || last_good(paths, &files.name).or_else(|| Some(mark?.plan(facts, host)));
                 plan::output(files, checked, good, facts, host)
@@ -156,6 +157,24 @@ pub struct Everything {
     pub supplies: Supplies,
     /// `wharf.toml`.
     pub settings: CheckedSettings,
+}
+
+impl Everything {
+    /// The image of a reference, as the files say; of a pinned one too, where its file has the pin.
+    pub fn image(&self, reference: &Reference) -> DeclaredImage {
+        let declared = self.images.iter().filter_map(|(_, checked)| checked.image.as_ref());
+        let mut declared =
+            declared.filter(|image| image.reference == *reference || image.stored() == *reference);
+        declared.next().cloned().unwrap_or_else(|| self.supplies.implicit(reference))
+    }
+
+    /// The file of an image that pins it, where a container's reference has its pin from there.
+    pub fn pinned_in(&self, reference: &Reference) -> Option<&Path> {
+        let pins = |checked: &CheckedImage| {
+            checked.image.as_ref().is_some_and(|image| image.digest.is_some() && image.stored() == *reference)
+        };
+        self.images.iter().find(|(_, checked)| pins(checked)).map(|(files, _)| files.main.path.as_path())
+    }
 }
 
 /// Reads and checks all that is declared.

@@ -17,13 +17,17 @@ use crate::spec::ContainerName;
 /// The version of the form of [`Held`]; one of another version is as if it weren't there.
 pub const HELD_FORMAT: u32 = 1;
 
-/// Whether what the files say is known not to work.
+/// How far the trial of what the files say has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
+    /// It is to be tried, and nothing of it has run.
+    Waiting,
     /// It is being tried, or whoever tried it was ended before it had proved itself.
     Trying,
-    /// It was tried, and didn't.
+    /// It didn't prove itself, and the last good plan is being brought back; or whoever did that was ended.
+    PuttingBack,
+    /// It was tried, and the last good plan was brought back.
     Failed,
 }
 
@@ -60,8 +64,13 @@ impl Fingerprint {
     /// Whether this, which was tried, is what there is now. An image that wasn't in the store when it was written
     /// down may have been fetched since.
     fn is(&self, now: &Self) -> bool {
-        let Self { declared, image, files } = self;
-        *declared == now.declared && *files == now.files && (image.is_none() || *image == now.image)
+        self.is_but_for_files(now) && self.files == now.files
+    }
+
+    /// The same, whatever is in the listed files.
+    fn is_but_for_files(&self, now: &Self) -> bool {
+        let Self { declared, image, files: _ } = self;
+        *declared == now.declared && (image.is_none() || *image == now.image)
     }
 }
 
@@ -100,6 +109,10 @@ pub struct Held {
     pub format: u32,
     /// How it stands.
     pub state: State,
+    /// Whose trial it is: the [`run`](crate::held::Applying::run) of a `wharf apply`. Where that has ended, nobody
+    /// looks at how it goes.
+    #[serde(default)]
+    pub run: String,
     /// When that was written: ISO 8601, in UTC.
     pub at: String,
     /// Why it failed, in one line; nothing while it is tried.
@@ -117,25 +130,66 @@ impl Held {
         &self.good.container.name
     }
 
-    /// Whether the last good plan is to run, and not what there is now. `applying` tells that who tries it lives: then
-    /// it is the new version's turn.
-    pub fn is_in_force(&self, now: &Fingerprint, applying: bool) -> bool {
-        !(self.state == State::Trying && applying) && self.tried.is(now)
+    /// Whether who tries it lives; `live` is the run of the `wharf apply` that is under way.
+    fn is_watched(&self, live: Option<&str>) -> bool {
+        !self.run.is_empty() && live == Some(self.run.as_str())
     }
 
-    /// Whether it is of this version at all.
+    /// Whether a start is of the last good plan, and not of what there is now: `now` is nothing where the files can't
+    /// be read.
+    pub fn is_in_start(&self, now: Option<&Fingerprint>, live: Option<&str>) -> bool {
+        let is_about = now.is_some_and(|now| self.is_about(now));
+        match self.state {
+            State::Waiting | State::Failed => is_about,
+            State::Trying => is_about && !self.is_watched(live),
+            // Whoever edits the files or moves the tag meanwhile must not have that run in place of what is put back.
+            State::PuttingBack => is_about || self.is_watched(live),
+        }
+    }
+
+    /// Whether the unit is that of the last good plan. It is as with a start, but that the units of all that wait are
+    /// made by one reload, before the first is tried.
+    pub fn is_in_unit(&self, now: Option<&Fingerprint>, live: Option<&str>) -> bool {
+        match self.state {
+            State::Waiting => self.is_in_start(now, live) && !self.is_watched(live),
+            State::Trying | State::PuttingBack | State::Failed => self.is_in_start(now, live),
+        }
+    }
+
+    /// Whether it is of this version at all. Until it is known to have failed, what is in the files that are listed
+    /// doesn't count: what is tried may write there itself, and what it falls back to reads the same.
     pub fn is_about(&self, now: &Fingerprint) -> bool {
-        self.tried.is(now)
+        match self.state {
+            State::Waiting | State::Trying | State::PuttingBack => self.tried.is_but_for_files(now),
+            State::Failed => self.tried.is(now),
+        }
+    }
+
+    /// Whether what runs is what was tried here, and isn't known to work. Its files may have gone on since its start.
+    pub fn was_tried(&self, runs: &Fingerprint) -> bool {
+        self.tried.is_but_for_files(runs)
+    }
+
+    /// The mark at the end of a trial that failed. What was written meanwhile to the files that are listed was part of
+    /// it.
+    #[must_use]
+    pub fn failed(mut self, now: Option<&Fingerprint>) -> Self {
+        if let Some(now) = now.filter(|now| self.tried.is_but_for_files(now)) {
+            self.tried.files.clone_from(&now.files);
+        }
+        self.state = State::Failed;
+        self
     }
 
     /// Why the files aren't followed, in one line.
     pub fn reason(&self) -> String {
-        match (self.state, &self.why) {
-            (State::Failed, Some(why)) => format!("what its files say was tried at {} and {why}", self.at),
-            (State::Failed, None) => format!("what its files say was tried at {} and failed", self.at),
-            (State::Trying, _) => {
-                format!("what its files say was to be tried at {}, and has not proved itself", self.at)
-            }
+        let Self { state, at, why, .. } = self;
+        let what = "what its files say was";
+        match (state, why) {
+            (State::PuttingBack | State::Failed, Some(why)) => format!("{what} tried at {at} and {why}"),
+            (State::PuttingBack | State::Failed, None) => format!("{what} tried at {at} and failed"),
+            (State::Trying, _) => format!("{what} tried at {at}, and has not proved itself"),
+            (State::Waiting, _) => format!("{what} to be tried at {at}, and has not been"),
         }
     }
 
@@ -180,7 +234,15 @@ mod tests {
     fn held(state: State, tried: Fingerprint) -> Held {
         let digest = format!("sha256:{}", "a".repeat(64));
         let good = Good::new(container("image = 'x:1'"), "/etc/wharf/containers/x.toml".into(), Some(digest));
-        Held { format: HELD_FORMAT, state, at: "then".into(), why: Some("it crashed".into()), tried, good }
+        Held {
+            format: HELD_FORMAT,
+            state,
+            run: "this".into(),
+            at: "then".into(),
+            why: Some("it crashed".into()),
+            tried,
+            good,
+        }
     }
 
     #[test]
@@ -207,21 +269,52 @@ mod tests {
 
     #[test]
     fn who_is_held_back() {
-        let now = print("image = 'x:1'", Some("d"), None);
-        let other = print("image = 'x:1'\ninit = true", Some("d"), None);
-        for (state, applying, in_force) in [
-            (State::Failed, false, true),
-            (State::Failed, true, true),
-            (State::Trying, false, true),
-            (State::Trying, true, false),
+        let now = print("image = 'x:1'", Some("d"), Some("f"));
+        let edited = print("image = 'x:1'\ninit = true", Some("d"), Some("f"));
+        let moved = print("image = 'x:1'", Some("e"), Some("f"));
+        let written = print("image = 'x:1'", Some("d"), Some("g"));
+        // By who lives: nobody, somebody else, and who tries it. Of each: what is in the unit, and what starts.
+        let of = |state, tried: Option<&Fingerprint>| {
+            let held = held(state, now.clone());
+            let both = |live| {
+                let word = |is: bool| if is { "good" } else { "new" };
+                format!("{} {}", word(held.is_in_unit(tried, live)), word(held.is_in_start(tried, live)))
+            };
+            [None, Some("other"), Some("this")].map(both).join(", ")
+        };
+        for (state, said, said_of_written) in [
+            (State::Waiting, "good good, good good, new good", "good good, good good, new good"),
+            (State::Trying, "good good, good good, new new", "good good, good good, new new"),
+            (State::PuttingBack, "good good, good good, good good", "good good, good good, good good"),
+            (State::Failed, "good good, good good, good good", "new new, new new, new new"),
         ] {
-            assert_eq!(
-                held(state, now.clone()).is_in_force(&now, applying),
-                in_force,
-                "{state:?} {applying}"
-            );
-            assert!(!held(state, other.clone()).is_in_force(&now, applying), "an edited file is tried anew");
+            assert_eq!(of(state, Some(&now)), said, "{state:?}");
+            assert_eq!(of(state, Some(&written)), said_of_written, "{state:?}");
+            let other = match state {
+                State::PuttingBack => "new new, new new, good good",
+                _ => "new new, new new, new new",
+            };
+            for other_now in [Some(&edited), Some(&moved), None] {
+                assert_eq!(of(state, other_now), other, "{state:?} {other_now:?}");
+            }
         }
+        // One that an older Wharf has left names no run, and nobody is that.
+        let old = Held { run: String::new(), ..held(State::Trying, now.clone()) };
+        assert!(old.is_in_start(Some(&now), Some("")));
+    }
+
+    #[test]
+    fn what_was_written_meanwhile_was_tried() {
+        let tried = print("image = 'x:1'", Some("d"), Some("f"));
+        let held = held(State::PuttingBack, tried);
+        let written = print("image = 'x:1'", Some("d"), Some("g"));
+        let failed = held.clone().failed(Some(&written));
+        assert!(failed.state == State::Failed && failed.is_about(&written));
+        // What nobody has tried isn't held back.
+        let moved = print("image = 'x:1'", Some("e"), Some("g"));
+        assert!(!held.clone().failed(Some(&moved)).is_about(&moved));
+        assert_eq!(held.clone().failed(None).tried, held.tried);
+        assert_eq!(held.clone().failed(None).reason(), held.reason(), "its unit says the same");
     }
 
     #[test]

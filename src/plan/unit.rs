@@ -22,7 +22,8 @@ pub(super) const COMMENT: &str = "Made by wharf-generator at each reload: edit t
 /// The unit that runs a container. `source` is the container's file.
 pub fn unit(container: &Container, source: &Path, facts: HostFacts) -> String {
     let percent = percent(&container.name);
-    Unit::new([unit_section(container, source, percent), service_section(container, facts)]).render(COMMENT)
+    Unit::new([unit_section(container, source, percent, facts), service_section(container, facts)])
+        .render(COMMENT)
 }
 
 /// The unit of a container whose files have errors and that has no last good plan: starting it fails and
@@ -146,7 +147,7 @@ fn service_type(kind: Kind) -> &'static str {
     }
 }
 
-fn unit_section(container: &Container, source: &Path, percent: Percent) -> Section {
+fn unit_section(container: &Container, source: &Path, percent: Percent, facts: HostFacts) -> Section {
     let mut unit = Section::new("Unit");
     let name = argument(&container.name);
     unit.text("Description", container.description.as_deref().unwrap_or(&name), percent)
@@ -166,6 +167,9 @@ fn unit_section(container: &Container, source: &Path, percent: Percent) -> Secti
     if let Some(image) = container.supply.as_ref().and_then(|supply| supply.unit.as_deref()) {
         unit.text("Wants", image, Percent::Literal).text("After", image, Percent::Literal);
     }
+    if container.survive_soft_reboot && facts.has_survival() {
+        survival(&mut unit);
+    }
     unit.word("RequiresMountsFor", "/var/lib/wharf");
     for path in host_paths(container) {
         unit.quoted("RequiresMountsFor", &path.to_string_lossy(), percent);
@@ -177,6 +181,20 @@ fn unit_section(container: &Container, source: &Path, percent: Percent) -> Secti
         unit.verbatim(key, value);
     }
     unit
+}
+
+/// What has systemd leave it alone at a soft reboot, and not at any other one (systemd-soft-reboot.service(8)). What
+/// the default dependencies would say is said without shutdown.target, which is part of a soft reboot too.
+fn survival(unit: &mut Section) {
+    const ENDS: &str =
+        "reboot.target kexec.target poweroff.target halt.target rescue.target emergency.target";
+    unit.word("DefaultDependencies", "no")
+        .word("After", "sysinit.target basic.target")
+        .word("Conflicts", ENDS)
+        // What ends the host goes after shutdown.target, and not after its own target.
+        .word("Before", "shutdown.target rescue.target emergency.target")
+        .word("IgnoreOnIsolate", "yes")
+        .word("SurviveFinalKillSignal", "yes");
 }
 
 /// What keeps the bridge and the firewall's table. Containers come after those that load a firewall of the

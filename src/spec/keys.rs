@@ -612,6 +612,13 @@ pub const KEYS: &[Key] = &[
         "The time after which what is left is killed.",
     ),
     key(
+        "survive-soft-reboot",
+        Kind::Flag,
+        Default::Is("false"),
+        "survive-soft-reboot = true",
+        "Whether it lives through `systemctl soft-reboot`, with all that it has (systemd 255). What it uses of the host must stay too: a mount of its own under /var/lib/wharf or a bind ends it. Not with [socket], since sockets are closed then.",
+    ),
+    key(
         "systemd",
         Kind::Table,
         Default::Words("empty"),

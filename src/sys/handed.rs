@@ -1,6 +1,7 @@
 //! Descriptors that systemd has handed over (sd_listen_fds(3)): as many as it says, from 3 up.
 #![allow(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::FdFlags;
@@ -14,6 +15,15 @@ pub const FIRST: u32 = 3;
 pub fn each(count: u32) -> impl Iterator<Item = BorrowedFd<'static>> {
     // SAFETY: systemd has opened them for this process, and nothing here closes them.
     (FIRST..FIRST + count).map(|number| unsafe { BorrowedFd::borrow_raw(number.cast_signed()) })
+}
+
+/// The port that each of them listens at; nothing for what has none.
+pub fn ports(count: u32) -> Vec<Option<u16>> {
+    let port = |descriptor| {
+        let address = rustix::net::getsockname(descriptor).ok()?;
+        SocketAddr::try_from(address).ok().map(|address| address.port())
+    };
+    each(count).map(port).collect()
 }
 
 /// Says whether exec closes them.

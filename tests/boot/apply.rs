@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::containers::{DEBIAN, declare, forget, property, until, with};
+use super::containers::{DEBIAN, REDIS, declare, forget, property, until, with};
 use super::machine::{Machine, Output, Result};
 use super::stage::{On, Stage, Story, Told};
 
@@ -20,6 +20,22 @@ pub const STORIES: &[Story] = &[
     },
     Story { name: "an image that does not work is put back", on: On::Fast, tell: images },
     Story { name: "an apply that is killed ends in one of two versions", on: On::Fast, tell: killed },
+    Story {
+        name: "what failed isn't started by anybody, whatever changes meanwhile",
+        on: On::Fast,
+        tell: meanwhile,
+    },
+    Story {
+        name: "a mark is its own run's, and goes back to what has proved itself",
+        on: On::Fast,
+        tell: marks,
+    },
+    Story { name: "what is gone serves until what comes instead can", on: On::Fast, tell: renamed },
+    Story {
+        name: "an idle socket follows its file, and an idle container has proved itself",
+        on: On::Fast,
+        tell: idle,
+    },
     Story { name: "what is held back stays so over a reboot", on: On::FastThenFull, tell: reboots },
     Story { name: "twenty changed files among two hundred", on: On::Fast, tell: many },
 ];
@@ -356,8 +372,6 @@ fn images(stage: &mut Stage) -> Told {
 fn killed(stage: &mut Stage) -> Told {
     let times = stage.times(6, 60);
     let machine = with(stage, &[&DEBIAN])?;
-    let of =
-        |version: &str, command: &str| service(&format!("{command}\n[environment]\nVERSION = '{version}'"));
     declare(machine, "kill", &of("good", STAYS))?;
     machine.sh("systemctl start kill-container")?;
     // Between these and in them are all of its steps.
@@ -407,10 +421,265 @@ fn killed(stage: &mut Stage) -> Told {
     Ok(())
 }
 
+fn of(version: &str, command: &str) -> String {
+    service(&format!("{command}\n[environment]\nVERSION = '{version}'"))
+}
+
+/// Ends with a status after some seconds.
+fn ends_after(seconds: &str) -> String {
+    format!("command = ['/bin/sh', '-c', 'sleep {seconds}; exit 7']")
+}
+
+fn state(machine: &Machine, name: &str, state: &str) -> Result<()> {
+    until(machine, &format!("grep -q '\"state\":\"{state}\"' /var/lib/wharf/held/{name}.json"))
+}
+
+fn marks_left(machine: &Machine) -> Result<String> {
+    machine.sh("ls /var/lib/wharf/held 2>/dev/null || :")
+}
+
+fn meanwhile(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    let good = of("good", STAYS);
+    declare(machine, "web", &good)?;
+    declare(machine, "other", &of("1", STAYS))?;
+    machine.sh("systemctl start web-container other-container")?;
+
+    // Stopped after a boot, in which only the last good plan has run: it isn't new, and its mark stays.
+    write(machine, "web", &of("bad", BAD[0].1))?;
+    refused(machine, "")?;
+    machine.reboot()?;
+    serves(machine, "web", "good")?;
+    machine.sh("systemctl stop web-container")?;
+    write(machine, "other", &of("2", STAYS))?;
+    let said = applied(machine, "")?;
+    assert!(!said.contains("web"), "{said}");
+    assert_ne!(property(machine, "web", "ActiveState")?, "active");
+    assert_eq!(marks_left(machine)?, "web.json");
+    machine.sh("systemctl daemon-reload; systemctl start web-container")?;
+    assert_eq!(version(machine, "web")?, "good");
+    write(machine, "web", &good)?;
+    applied(machine, "")?;
+
+    // It writes to what it lists itself: that is part of what failed.
+    machine.sh("mkdir -p /srv/conf && echo 1 >/srv/conf/a")?;
+    let listed = |version: &str, command: &str| {
+        format!(
+            "restart-on-change = ['/srv/conf']\nuser-namespace = false\n{}\n[mounts]\n'/conf' = {{ bind = '/srv/conf' }}\n",
+            of(version, command)
+        )
+    };
+    write(machine, "web", &listed("good", STAYS))?;
+    applied(machine, "")?;
+    write(machine, "web", &listed("bad", "command = ['/bin/bash', '-c', 'echo $RANDOM >>/conf/a; exit 7']"))?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("run again"), "{said}");
+    assert_eq!(version(machine, "web")?, "good");
+    machine.sh("systemctl daemon-reload; systemctl restart web-container")?;
+    assert_eq!(version(machine, "web")?, "good");
+    let said = refused(machine, "")?;
+    assert!(said.contains("held     web"), "{said}");
+    // What somebody writes there afterwards is another version.
+    machine.sh("echo 2 >>/srv/conf/a")?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("restart  web") && said.contains("run again"), "{said}");
+    write(machine, "web", &good)?;
+    applied(machine, "")?;
+    machine.sh("rm -r /srv/conf")?;
+
+    // Its file is edited while it is tried: what is put back is what ran, and the edit is for the next one.
+    write(machine, "web", &of("bad", &ends_after("3")))?;
+    let first = machine.start("wharf apply --settle 8s")?;
+    serves(machine, "web", "bad")?;
+    write(machine, "web", &of("third", STAYS))?;
+    let said = first.rest().join("\n");
+    assert!(said.contains("web: FAILED") && said.contains("run again"), "{said}");
+    assert_eq!(version(machine, "web")?, "good");
+    applied(machine, "")?;
+    assert_eq!(version(machine, "web")?, "third");
+    assert_eq!(marks_left(machine)?, "");
+
+    // It gets a mistake while it is tried: what failed isn't what has worked since boot.
+    write(machine, "web", &of("bad", &ends_after("3")))?;
+    let first = machine.start("wharf apply --settle 8s")?;
+    serves(machine, "web", "bad")?;
+    write(machine, "web", "image = 'debian:13'\nmemroy = 1\n")?;
+    let said = first.rest().join("\n");
+    assert!(said.contains("run again"), "{said}");
+    assert_eq!(version(machine, "web")?, "third");
+    machine.sh("systemctl daemon-reload; systemctl restart web-container")?;
+    assert_eq!(version(machine, "web")?, "third");
+    write(machine, "web", &good)?;
+    applied(machine, "")?;
+    assert_eq!(version(machine, "web")?, "good");
+
+    // Somebody stops it while it is tried: that is no failure, and nothing is known of it.
+    write(machine, "web", &of("next", STAYS))?;
+    let first = machine.start("wharf apply --settle 8s")?;
+    serves(machine, "web", "next")?;
+    machine.sh("systemctl stop web-container")?;
+    let said = first.rest().join("\n");
+    assert!(said.contains("web: not tried: somebody has stopped it"), "{said}");
+    assert_ne!(property(machine, "web", "ActiveState")?, "active");
+    machine.sh("systemctl start web-container")?;
+    assert_eq!(version(machine, "web")?, "good", "nobody looks at how the other one does");
+    applied(machine, "")?;
+    assert_eq!(version(machine, "web")?, "next");
+    assert_eq!(marks_left(machine)?, "");
+    gone(machine, &["web", "other"])?;
+    Ok(())
+}
+
+fn marks(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    for name in ["web", "other"] {
+        declare(machine, name, &of("good", STAYS))?;
+    }
+    machine.sh("systemctl start web-container other-container")?;
+
+    // Killed while it was tried; somebody else's run is none of its business.
+    write(machine, "web", &of("bad", &ends_after("2")))?;
+    let first = machine.start("exec wharf apply --settle 20s")?;
+    serves(machine, "web", "bad")?;
+    machine.sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock)")?;
+    drop(first);
+    write(machine, "other", &of("2", STAYS))?;
+    let second = machine.start("wharf apply --settle 8s other")?;
+    state(machine, "other", "trying")?;
+    serves(machine, "web", "good")?;
+    machine.sh("sleep 3")?;
+    assert_eq!(version(machine, "web")?, "good");
+    assert_ne!(version(machine, "other")?, "good");
+    assert!(second.rest().iter().any(|line| line.starts_with("other: runs")));
+
+    // What waits for its turn is what ran, whoever restarts it.
+    write(machine, "web", &of("good", STAYS))?;
+    applied(machine, "")?;
+    let above = |version: &str| of(version, STAYS).replace("network = 'none'", "links = ['below']");
+    let below = |version: &str| of(version, STAYS).replace("network = 'none'\n", "");
+    declare(machine, "below", &below("1"))?;
+    declare(machine, "above", &above("1"))?;
+    applied(machine, "")?;
+    write(machine, "below", &below("2"))?;
+    write(machine, "above", &above("2"))?;
+    let first = machine.start("wharf apply --settle 6s")?;
+    state(machine, "below", "trying")?;
+    state(machine, "above", "waiting")?;
+    machine.sh("systemctl kill -s KILL above-container")?;
+    serves(machine, "above", "1")?;
+    let said = first.rest().join("\n");
+    assert!(said.contains("above: runs"), "{said}");
+    assert_eq!(version(machine, "above")?, "2");
+
+    // Killed again, with the new one up, and edited: what is gone back to is the first, which has proved itself.
+    write(machine, "web", &of("second", STAYS))?;
+    let first = machine.start("exec wharf apply --settle 20s")?;
+    serves(machine, "web", "second")?;
+    machine.sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock)")?;
+    drop(first);
+    assert_eq!(version(machine, "web")?, "second");
+    write(machine, "web", &of("third", BAD[0].1))?;
+    refused(machine, "")?;
+    assert_eq!(version(machine, "web")?, "good");
+
+    // What no file declares any more leaves no mark, running or not.
+    machine.sh("systemctl stop web-container; rm /etc/wharf/containers/web.toml; systemctl daemon-reload")?;
+    assert_eq!(marks_left(machine)?, "web.json");
+    applied(machine, "")?;
+    assert_eq!(marks_left(machine)?, "");
+
+    // Declared again, it is new.
+    machine.sh("rm /etc/wharf/containers/other.toml")?;
+    applied(machine, "")?;
+    assert_ne!(property(machine, "other", "ActiveState")?, "active");
+    write(machine, "other", &of("2", STAYS))?;
+    let said = applied(machine, "")?;
+    assert!(said.contains("start    other  new\n"), "{said}");
+    gone(machine, &["web", "other", "above", "below"])?;
+    sockets_of_another(machine)?;
+    Ok(())
+}
+
+/// Ended after its sockets were changed, and before they proved themselves: the program of the last good plan isn't
+/// given what was meant for the other one.
+fn sockets_of_another(machine: &Machine) -> Result<()> {
+    let listens = |port: u16, version: &str| {
+        format!("{}\n[socket]\nlisten = ['127.0.0.1:{port}']\non-demand = false\n", of(version, STAYS))
+    };
+    write(machine, "web", &listens(7200, "good"))?;
+    applied(machine, "")?;
+    write(machine, "web", &listens(7201, "other"))?;
+    let first = machine.start("exec wharf apply --settle 20s")?;
+    serves(machine, "web", "other")?;
+    machine
+        .sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock); systemctl kill -s KILL web-container")?;
+    drop(first);
+    until(
+        machine,
+        "journalctl -q --no-pager -u web-container -n 50 | grep -q 'has other sockets than the last good plan of web'",
+    )?;
+    applied(machine, "")?;
+    assert_eq!(version(machine, "web")?, "other");
+    machine.sh("systemctl stop web-container.socket web-container")?;
+    gone(machine, &["web"])
+}
+
+fn renamed(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    declare(machine, "before", &of("1", STAYS))?;
+    machine.sh("systemctl start before-container")?;
+    machine.sh("rm /etc/wharf/containers/before.toml")?;
+    write(machine, "after", &of("2", STAYS).replace("debian:13", "none.invalid/after:1"))?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("before: not tried: the image of after can't be had"), "{said}");
+    assert_eq!(property(machine, "before", "ActiveState")?, "active");
+    write(machine, "after", &of("2", STAYS))?;
+    applied(machine, "")?;
+    assert_ne!(property(machine, "before", "ActiveState")?, "active");
+    assert_eq!(version(machine, "after")?, "2");
+    gone(machine, &["before", "after"])?;
+    Ok(())
+}
+
+fn idle(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN, &REDIS])?;
+    let of = |port: u16, more: &str| {
+        format!(
+            "image = 'redis:8'\ncommand = ['/usr/bin/redis-server', '--protected-mode', 'no', '--save', '']\n{more}\
+             [socket]\nlisten = ['127.0.0.1:{port}']\nproxy = true\nto = 6379\nidle-stop = '1s'\n"
+        )
+    };
+    let answer = |machine: &Machine, port: u16| {
+        machine.run(&format!(
+            "exec 9<>/dev/tcp/127.0.0.1/{port} && printf 'PING\\r\\n' >&9 && timeout 30 head -n 1 <&9 | grep -q PONG"
+        ))
+    };
+    write(machine, "cache", &of(6379, ""))?;
+    applied(machine, "")?;
+    assert_eq!(property(machine, "cache", "ActiveState")?, "inactive");
+    // Nothing runs, and what listens isn't where its file says.
+    write(machine, "cache", &of(6380, ""))?;
+    let said = applied(machine, "")?;
+    assert!(said.contains("cache-container.socket is up"), "{said}");
+    assert_eq!(applied(machine, "")?, "all is as the files say\n");
+    assert_ne!(answer(machine, 6379)?.code, 0);
+    assert_eq!(answer(machine, 6380)?.code, 0);
+    // It ends for want of clients before it was looked at for long enough: that is no failure.
+    write(machine, "cache", &of(6380, "init = true\n"))?;
+    let client = machine.start("exec 9<>/dev/tcp/127.0.0.1/6380; sleep 30")?;
+    until(machine, "systemctl is-active -q cache-container")?;
+    let said = machine.run_for("wharf apply --settle 6s", Duration::from_secs(240))?;
+    drop(client);
+    assert_eq!(said.code, 0, "{} {}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("cache: runs"), "{}", said.stdout);
+    assert_eq!(marks_left(machine)?, "");
+    machine.sh("systemctl stop cache-container.socket cache-container-proxy cache-container")?;
+    gone(machine, &["cache"])?;
+    Ok(())
+}
+
 fn reboots(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
-    let of =
-        |version: &str, command: &str| service(&format!("{command}\n[environment]\nVERSION = '{version}'"));
     declare(machine, "boots", &of("good", STAYS))?;
     machine.sh("systemctl start boots-container")?;
     let checks = "[health]\ntcp = '127.0.0.1:1'\ninterval = '1s'\ntimeout = '1s'\nretries = 1\n";
@@ -463,7 +732,7 @@ fn many(stage: &mut Stage) -> Told {
     // In rows of ten, each of which links to the one before.
     let text = "for i in $(seq ALL); do [ $(($i % 10)) = 1 ] && links= || links=\"'m$(($i - 1))'\"; \
          printf \"image = 'debian:13'\\nlinks = [$links]\\nCOMMAND\\n\" >/etc/wharf/containers/m$i.toml; done";
-    machine.sh(&text.replace("ALL", &all.to_string()).replace("COMMAND", &STAYS.replace('\'', "'")))?;
+    machine.sh(&text.replace("ALL", &all.to_string()).replace("COMMAND", STAYS))?;
     let started = apply(machine, "")?;
     assert_eq!(started.code, 0, "{} {}", started.stdout, started.stderr);
     assert_eq!(applied(machine, "")?, "all is as the files say\n");

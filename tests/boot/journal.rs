@@ -48,7 +48,14 @@ fn fields(stage: &mut Stage) -> Told {
     ] {
         assert!(entry.lines().any(|line| line.starts_with(field)), "{field}: {entry}");
     }
-    forget(machine, &["says", "fails"])?;
+    // A reload that fails is explained by its own words: nothing in the catalogue is about it.
+    declare(machine, "deaf", &format!("{QUIET}command = ['sleep', '100']\nreload.signal = 'SIGHUP'\n"))?;
+    machine.sh("systemctl start deaf-container")?;
+    assert_ne!(machine.run("systemctl reload deaf-container")?.code, 0);
+    let entry =
+        machine.sh("journalctl -q --sync; journalctl -q -o export -n 1 SYSLOG_IDENTIFIER=deaf PRIORITY=3")?;
+    assert!(entry.contains("CONTAINER_NAME=deaf") && !entry.contains("MESSAGE_ID="), "{entry}");
+    forget(machine, &["says", "fails", "deaf"])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What ends is started again, later each time; and says why it has ended.
 
-use super::containers::{DEBIAN, declare, forget, import, property, until, with};
+use super::containers::{DEBIAN, declare, feed, forget, import, open, property, until, with};
 use super::machine::{Machine, Recipe, Result};
 use super::stage::{On, Stage, Story, Told, install_wharf};
 
@@ -8,6 +8,7 @@ use super::stage::{On, Stage, Story, Told, install_wharf};
 pub const STORIES: &[Story] = &[
     Story { name: "restarts come later each time, and begin anew", on: On::Fast, tell: delays },
     Story { name: "what fails says why in its last words", on: On::Fast, tell: last_words },
+    Story { name: "what is stopped is asked as it understands", on: On::Fast, tell: stops },
     Story { name: "Debian 12's systemd restarts later each time, too", on: On::FastIfAll, tell: older },
 ];
 
@@ -81,6 +82,14 @@ fn growing(machine: &Machine) -> Result<()> {
     begin_to_wait(machine, "ends")?;
     machine.sh("touch /srv/restarts/stays")?;
     assert!(time(machine, "systemctl restart ends-container")? < 3.0, "the restart has waited");
+    machine.sh("systemctl stop ends-container")?;
+    // Nor does what was stopped between its end and its restart, of which not every systemd forgets the count.
+    begin_to_wait(machine, "ends")?;
+    machine.sh(
+        "until [[ $(systemctl show -P SubState ends-container) == auto-restart ]]; do :; done; systemctl stop ends-container; \
+         touch /srv/restarts/stays",
+    )?;
+    assert!(time(machine, "systemctl start ends-container")? < 3.0, "the start has waited");
     machine.sh("systemctl stop ends-container")?;
 
     // So does one by a signal that ends no process by itself.
@@ -260,6 +269,72 @@ fn delays(stage: &mut Stage) -> Told {
 fn last_words(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     ends(machine)?;
+    Ok(())
+}
+
+/// An image whose program writes down by which signal it was asked to end.
+fn stopped_by(machine: &Machine, signal: &str) -> Told {
+    let program = "for signal in USR1 USR2 TERM; do trap \"echo $signal >/said/it; exit 0\" $signal; done; \
+                   touch /said/ready; sleep infinity & wait";
+    let command = format!("--command /bin/bash --command -c --command '{program}'");
+    let line = format!("wharf image import --name stops:1 --stop-signal {signal} {command} -");
+    feed(machine, &line, open(&Recipe::debian_image())?)?;
+    Ok(())
+}
+
+fn stops(stage: &mut Stage) -> Told {
+    const QUIET: &str = "network = 'none'\nautostart = false\nrestart = 'no'\n";
+    let machine = with(stage, &[&DEBIAN])?;
+    machine.sh("mkdir -p /srv/said")?;
+    stopped_by(machine, "SIGUSR1")?;
+    declare(
+        machine,
+        "stops",
+        &format!(
+            "image = 'stops:1'\nstop.timeout = '5s'\nmounts.'/said' = {{ bind = '/srv/said' }}\n{QUIET}"
+        ),
+    )?;
+    let start = "rm -f /srv/said/*; systemctl start stops-container; until [[ -e /srv/said/ready ]]; do sleep .05; done";
+    machine.sh(start)?;
+    // The name is another image's by now, and the program is still the old one's.
+    stopped_by(machine, "SIGUSR2")?;
+    assert_eq!(machine.sh("systemctl stop stops-container; cat /srv/said/it")?, "USR1");
+    assert_eq!(machine.sh(&format!("{start}; systemctl stop stops-container; cat /srv/said/it"))?, "USR2");
+
+    // One that doesn't hear it is killed, and that is what is said.
+    let deaf = "command = ['sleep', '100']\nstop.timeout = '2s'\n";
+    let killed = "It did not end within its stop timeout of 2s and was killed";
+    declare(machine, "stops", &format!("image = 'stops:1'\n{deaf}{QUIET}"))?;
+    machine.run("systemctl start stops-container; systemctl stop stops-container")?;
+    assert_eq!(property(machine, "stops", "StatusText")?, killed);
+    let said = machine.sh("journalctl --sync; journalctl -b -q --no-pager -o cat SYSLOG_IDENTIFIER=stops")?;
+    assert!(said.contains("did not end within its stop timeout of 2s"), "{said}");
+    assert!(!said.contains("its program was killed"), "{said}");
+    // So too in the middle of a start.
+    declare(machine, "halfway", &format!("image = 'debian:13'\nready = 'notify'\n{deaf}{QUIET}"))?;
+    machine.run(
+        "systemctl start --no-block halfway-container; until pgrep -f '^sleep 100' >/dev/null; do sleep .05; done; \
+         systemctl stop halfway-container",
+    )?;
+    assert_eq!(property(machine, "halfway", "StatusText")?, killed);
+
+    // What a command of the unit's own did is none of the program's.
+    declare(
+        machine,
+        "beside",
+        &format!(
+            "image = 'debian:13'\ncommand = ['bash', '-c', 'trap \"exit 0\" TERM; sleep infinity & wait']\n\
+             systemd.Service.ExecStartPost = ['/bin/sleep 1', '/bin/false']\n{QUIET}"
+        ),
+    )?;
+    assert_ne!(machine.run("systemctl start beside-container")?.code, 0);
+    until(machine, "systemctl is-failed -q beside-container")?;
+    assert_eq!(property(machine, "beside", "StatusText")?, "");
+    let said =
+        machine.sh("journalctl --sync; journalctl -b -q --no-pager -o cat SYSLOG_IDENTIFIER=beside")?;
+    assert!(!said.contains("its program"), "{said}");
+    forget(machine, &["stops", "halfway", "beside"])?;
+    machine.sh("rm -r /srv/said; wharf image remove stops:1")?;
     Ok(())
 }
 

@@ -191,7 +191,7 @@ fn ends(stage: &mut Stage) -> Told {
     // A program that handles nothing, as process 1: it would hear of none of these.
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)] {
         let line = format!(
-            "set -m; wharf run debian:13 sleep 165 & {}; kill -{signal} $!; wait $!",
+            "set -m; wharf run --stop.timeout 2s debian:13 sleep 165 & {}; kill -{signal} $!; wait $!",
             runs("sleep 165")
         );
         let ended = machine.run(&line)?;
@@ -224,7 +224,7 @@ fn ends(stage: &mut Stage) -> Told {
     until(machine, "! pgrep -f '^sleep 168' >/dev/null && grep -q asked /var/lib/wharf/volumes/said/it")?;
     // On a terminal as well.
     machine.sh(&format!(
-        "setsid script -qec 'wharf run debian:13 sleep 169' /dev/null </dev/zero >/dev/null & {}; kill -9 $!",
+        "setsid script -qec 'wharf run --stop.timeout 2s debian:13 sleep 169' /dev/null </dev/zero >/dev/null & {}; kill -9 $!",
         runs("sleep 169")
     ))?;
     until(machine, "! pgrep -f '^sleep 169' >/dev/null")?;
@@ -313,6 +313,28 @@ fn background(stage: &mut Stage) -> Told {
     machine.sh("wharf run -d --name reborn --restart always debian:13 sh -c 'sleep 1; exit 1'")?;
     until(machine, "(( $(systemctl show -P NRestarts reborn-container) > 1 ))")?;
     machine.sh("systemctl stop reborn-container")?;
+    nothing_left(machine, &before)?;
+    // Of its restarts there was as much to know, and as little is left.
+    machine.sh("! ls /run/wharf/restarts | grep -E '^(web|ready|unready|reborn)\\.json$'")?;
+
+    // What doesn't come up isn't started again when nobody has its name, whatever its restart says.
+    let always = "wharf run -d --name always --restart always --stop.timeout 1";
+    let failed = machine.run(&format!("{always} debian:13 frobnicate"))?;
+    assert!(failed.code == 127 && failed.stdout.is_empty(), "{failed:?}");
+    nothing_left(machine, &before)?;
+    let failed = machine.run(&format!("{always} --ready notify debian:13 false"))?;
+    assert!(failed.code == 125 && failed.stderr.contains("always did not start"), "{failed:?}");
+    nothing_left(machine, &before)?;
+    // Nor does it run on when its command is asked to end before that.
+    let asked = machine.run(&format!(
+        "{always} --ready notify debian:13 sleep 171 & {}; kill -TERM $!; wait $!",
+        runs("sleep 171")
+    ))?;
+    assert_eq!((asked.code, asked.stdout.as_str()), (143, ""), "{asked:?}");
+    nothing_left(machine, &before)?;
+    // A name is free as soon as its last command has ended.
+    let twice = machine.run("for i in {1..20}; do wharf run --name twice debian:13 true || exit 1; done")?;
+    assert_eq!(twice.code, 0, "{twice:?}");
     nothing_left(machine, &before)
 }
 
@@ -369,6 +391,13 @@ fn older(stage: &mut Stage) -> Told {
     ))?;
     until(&machine, "! pgrep -f '^sleep 170' >/dev/null")?;
     machine.sh("wharf run -d --name web --restart always debian:13 && wharf exec web true && systemctl stop web-container")?;
+    // This systemd leaves the folder of one that is stopped while it waits for its restart; who comes next doesn't.
+    machine.sh(
+        "wharf run -d --name again --restart always --systemd.Service RestartSec=5s debian:13 sh -c 'sleep 1; exit 1'; \
+         until [[ $(systemctl show -P SubState again-container) == auto-restart ]]; do sleep .05; done; \
+         systemctl stop again-container",
+    )?;
+    machine.sh("wharf run debian:13 true; test ! -e /run/wharf/transient/again")?;
     nothing_left(&machine, &before)
 }
 

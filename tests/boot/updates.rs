@@ -166,14 +166,65 @@ fn updates(stage: &mut Stage) -> Told {
     assert_eq!(file, pinned(&sixth));
     assert_eq!(updated(machine, "--pin")?, "nothing is to be updated\n");
 
+    // Instances of a template share one line, and both are applied.
+    write(machine, "pair@", &format!("image = '{HOST}/team/app:1@{fifth}'\nnetwork = 'none'\n"))?;
+    machine.sh("systemctl daemon-reload; systemctl start pair-container@blue pair-container@green")?;
+    let shown = updated(machine, "--pin pair@blue pair@green")?;
+    assert_eq!(shown.matches("\n+image").count(), 1, "{shown}");
+    assert_eq!((runs("pair@blue")?, runs("pair@green")?), (sixth.clone(), sixth.clone()));
+    machine.sh("systemctl stop pair-container@blue pair-container@green")?;
+
+    // A pin in an image's own file is moved there.
+    let third_tag = push(machine, "3", STAYS)?;
+    machine.write(
+        "/etc/wharf/images/team.toml",
+        format!("image = '{HOST}/team/app:3'\ndigest = '{third_tag}'\n"),
+    )?;
+    write(machine, "elsewhere", &format!("image = '{HOST}/team/app:3'\nautostart = false\n"))?;
+    for how in ["", "--pin "] {
+        let said = refused(machine, &format!("{how}elsewhere"))?;
+        assert!(said.contains("is pinned in /etc/wharf/images/team.toml"), "{how}{said}");
+    }
+    machine.sh("rm /etc/wharf/images/team.toml /etc/wharf/containers/elsewhere.toml")?;
+
+    // What is between two starts when its tag moves keeps what it had, until somebody looks at how the new one does.
+    let bad = push(machine, "2", "exit 1")?;
+    write(
+        machine,
+        "flaps",
+        &format!("image = '{HOST}/team/app:2'\nnetwork = 'none'\nupdate = 'registry'\n"),
+    )?;
+    machine.run("systemctl daemon-reload; systemctl start flaps-container; sleep 5")?;
+    assert_eq!(property(machine, "flaps", "ActiveState")?, "activating");
+    let better = push(machine, "2", STAYS)?;
+    assert_ne!(bad, better);
+    updated(machine, "flaps")?;
+    machine.sh("grep -q '\"state\":\"waiting\"' /var/lib/wharf/held/flaps.json")?;
+    assert_ne!(property(machine, "flaps", "ActiveState")?, "active");
+    machine.sh("wharf apply --settle 1s flaps")?;
+    assert_eq!(runs("flaps")?, better);
+    assert_eq!(machine.sh("ls /var/lib/wharf/held")?, "");
+
+    // What was edited and put back since the last reload is restarted as its file says.
+    write(machine, "flaps", &format!("image = '{HOST}/team/app:2'\ninit = true\nupdate = 'registry'\n"))?;
+    machine.sh("systemctl daemon-reload")?;
+    write(
+        machine,
+        "flaps",
+        &format!("image = '{HOST}/team/app:2'\nnetwork = 'none'\nupdate = 'registry'\n"),
+    )?;
+    let best = push(machine, "2", &format!("{STAYS}; : best"))?;
+    updated(machine, "flaps")?;
+    assert_eq!((runs("flaps")?, machine.sh("wharf changed flaps")?), (best, String::new()));
+
     // The timer's unit does the same.
     let seventh = push(machine, "1", &format!("{STAYS}; : seventh"))?;
     machine.sh("systemd-analyze verify --man=no wharf-update.timer wharf-update.service && systemctl start wharf-update.service")?;
     assert_eq!((runs("follows")?, runs("pinned")?), (seventh, sixth));
     assert_ne!(machine.run("systemctl is-enabled wharf-update.timer")?.code, 0);
-    gone(machine, &["follows", "stays", "local", "pinned"])?;
+    gone(machine, &["follows", "stays", "local", "pinned", "pair@", "flaps"])?;
     machine.sh(&format!(
-        "systemctl stop registry; wharf image remove {HOST}/team/app:1 local:1; wharf image logout {HOST}; \
+        "systemctl stop registry; wharf image remove {HOST}/team/app:1 {HOST}/team/app:2 local:1; wharf image logout {HOST}; \
          wharf image prune; rm -r /etc/wharf/wharf.toml /srv/registry /tmp/elsewhere && systemctl daemon-reload"
     ))?;
     Ok(())

@@ -4,6 +4,7 @@
 mod binaries;
 mod files;
 mod looking;
+mod packages;
 mod pulling;
 mod running;
 

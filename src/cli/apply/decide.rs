@@ -8,13 +8,10 @@ use serde::Serialize;
 use crate::check::{Container, Kind, Restart};
 use crate::cli::changed::{BesideFiles, Moved, Now, compared};
 use crate::plan::companions::{boot_links, socket_unit, timer_unit};
-use crate::plan::held::{Fingerprint, Held, State};
+use crate::plan::held::{Fingerprint, Good, Held, State};
 use crate::plan::starting;
 use crate::running::Running;
 use crate::spec::ContainerName;
-
-/// Keys that nothing has to be restarted for: they are about what becomes of the container, and not about what runs.
-const QUIET: [&str; 2] = ["autostart", "update"];
 
 /// What is done to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -88,6 +85,8 @@ pub(in crate::cli) struct View<'a> {
     pub(in crate::cli) retry: bool,
     /// The mark was written by who asks, just now.
     pub(in crate::cli) own: bool,
+    /// Its socket isn't what its unit has by now.
+    pub(in crate::cli) other_socket: bool,
 }
 
 impl View<'_> {
@@ -117,37 +116,55 @@ pub(in crate::cli) fn decide(view: View<'_>) -> Option<Step> {
         Now::Said(_, container) => container,
     };
     let Container { kind, autostart, restart, .. } = &**container;
+    let about = mark.filter(|mark| version.is_some_and(|version| mark.is_about(version)));
     if let Some(running) = running.filter(|_| !view.is_down(&own) && *kind == Kind::Service) {
-        let about = mark.filter(|mark| version.is_some_and(|version| mark.is_about(version)));
         let row = compared(running, now, |_| view.beside.clone());
-        let row = row.filter(|row| {
-            let quiet = |key: &String| QUIET.contains(&key.as_str());
-            let nothing_else = row.files.is_empty() && row.image.is_none() && running.held.is_none();
-            !(nothing_else && row.keys.iter().all(quiet))
-        });
         let changes = |mut step: Step| {
             if let Some(row) = row.clone() {
                 (step.keys, step.files, step.image) = (row.keys, row.files, row.image);
             }
             step
         };
+        let is_put_back = |mark: &Held| match mark.state {
+            State::Failed => true,
+            State::PuttingBack => running.held.is_some(),
+            State::Waiting | State::Trying => false,
+        };
         match about {
-            Some(_) if view.own => {
-                return row.is_some().then(|| changes(Step::new(name, Action::Restart, None)));
+            // It was to be tried, and is what runs and is good.
+            Some(mark) if row.is_none() && version.is_some_and(|version| is_moot(mark, version)) => {
+                return None;
             }
-            Some(mark) if mark.state == State::Failed && !retry => {
+            Some(_) if view.own => {
+                let why = row.is_none().then(|| "what its tag names runs already, unproved".to_owned());
+                return Some(changes(Step::new(name, Action::Restart, why)));
+            }
+            Some(mark) if is_put_back(mark) && !retry => {
                 return Some(Step::new(name, Action::Held, mark.reason()));
             }
             Some(mark) => {
                 let why = match mark.state {
-                    State::Failed => "tried again".to_owned(),
-                    State::Trying => "a `wharf apply` was ended before it had proved itself".to_owned(),
+                    _ if is_put_back(mark) => Some("tried again".to_owned()),
+                    State::Waiting if row.is_some() => None,
+                    _ => Some("a `wharf apply` was ended before it had proved itself".to_owned()),
                 };
                 return Some(changes(Step::new(name, Action::Restart, why)));
             }
             None if row.is_some() => return Some(changes(Step::new(name, Action::Restart, None))),
             None => {}
         }
+    }
+    // A socket that is up listens where it did, whatever its unit says now.
+    let socket = socket_unit(name);
+    if view.other_socket && view.is_down(&own) && !view.is_down(&socket) {
+        let units = match &container.socket {
+            Some(_) => vec![socket],
+            // Nobody has stopped it: it waited for clients.
+            None if *autostart && *kind == Kind::Service => vec![own],
+            None => Vec::new(),
+        };
+        let step = Step::new(name, Action::Start, "it waits for clients elsewhere".to_owned());
+        return Some(Step { units, keys: vec!["socket".to_owned()], ..step });
     }
     // What boot would start, as `wharf enable` has it.
     if !autostart {
@@ -168,7 +185,42 @@ pub(in crate::cli) fn decide(view: View<'_>) -> Option<Step> {
     };
     // A job runs when its time comes.
     units.retain(|unit| if *unit == own { *kind == Kind::Service } else { view.is_down(unit) });
-    (!units.is_empty()).then(|| Step { units, ..Step::new(name, Action::Start, why.to_owned()) })
+    let failed = about.filter(|mark| matches!(mark.state, State::Failed | State::PuttingBack) && !retry);
+    (!units.is_empty()).then(|| match failed {
+        // Started, it would be what it falls back to.
+        Some(mark) => Step::new(name, Action::Held, mark.reason()),
+        None => Step { units, ..Step::new(name, Action::Start, why.to_owned()) },
+    })
+}
+
+/// Whether nothing came of a trial: nothing of it has run, and the tag names what is good, as before. So it is where what
+/// runs is what the files say.
+pub(in crate::cli) fn is_moot(mark: &Held, version: &Fingerprint) -> bool {
+    mark.state == State::Waiting && mark.good.image == version.image
+}
+
+/// What a container falls back to, should its present version fail; nothing where that wouldn't be known to work. `runs`
+/// is what runs, with its fingerprint, and `is_up` whether it became ready.
+pub(in crate::cli) fn good(
+    mark: Option<&Held>,
+    version: &Fingerprint,
+    runs: Option<(&Running, &Fingerprint)>,
+    is_up: bool,
+) -> Option<Good> {
+    // What was tried there isn't known to work, also where it is up, and what is held back is just what is good.
+    let proved = mark.filter(|mark| {
+        let unproved =
+            |(running, print): (&Running, &Fingerprint)| running.held.is_some() || mark.was_tried(print);
+        mark.is_about(version) || runs.is_some_and(unproved)
+    });
+    match (proved, runs) {
+        (Some(mark), _) => Some(mark.good.clone()),
+        (None, Some((running, _))) if is_up => {
+            let Running { container, source, image, .. } = running;
+            Some(Good::new(container.clone(), source.clone(), image.clone()))
+        }
+        (None, _) => None,
+    }
 }
 
 /// In which order: who links to whom comes after it, also by way of others that stay as they are. What is in one part
@@ -232,7 +284,7 @@ pub(in crate::cli) fn leads_to<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::held::{Good, HELD_FORMAT};
+    use crate::plan::held::HELD_FORMAT;
     use crate::report::Source;
     use crate::settings::Policy;
     use crate::spec::Document;
@@ -257,29 +309,43 @@ mod tests {
         ran: bool,
         mark: Option<(State, &'a str)>,
         retry: bool,
+        own: bool,
+        held: bool,
+        other_socket: bool,
     }
 
-    fn of(case: Case<'_>) -> Option<Step> {
-        let Case { now, runs, units, ran, mark, retry } = case;
-        let print =
-            |text: &str| Fingerprint::of(&container(text), &Policy::Any, Some("d".into()), BTreeMap::new());
-        let running = runs.map(|text| Running {
+    fn print(text: &str) -> Fingerprint {
+        Fingerprint::of(&container(text), &Policy::Any, Some("d".into()), BTreeMap::new())
+    }
+
+    fn running(text: &str, is_held: bool) -> Running {
+        Running {
             container: container(text),
             source: "x.toml".into(),
             image: Some("d".into()),
             files: BTreeMap::new(),
-            held: None,
+            held: is_held.then(|| "it crashed".to_owned()),
             ids: None,
             attachment: None,
-        });
-        let mark = mark.map(|(state, text)| Held {
+        }
+    }
+
+    fn mark(state: State, tried: &str) -> Held {
+        Held {
             format: HELD_FORMAT,
             state,
+            run: String::new(),
             at: "then".into(),
             why: None,
-            tried: print(text),
-            good: Good::new(container(IMAGE), "x.toml".into(), None),
-        });
+            tried: print(tried),
+            good: Good::new(container(IMAGE), "x.toml".into(), Some("c".into())),
+        }
+    }
+
+    fn of(case: Case<'_>) -> Option<Step> {
+        let Case { now, runs, units, ran, mark, retry, own, held, other_socket } = case;
+        let running = runs.map(|text| running(text, held));
+        let mark = mark.map(|(state, text)| self::mark(state, text));
         let active = units.iter().map(|(unit, state)| (format!("x-container.{unit}"), (*state).to_owned()));
         let version = now.map(print);
         let now = now.map_or(Now::Gone, |text| Now::Said("x.toml".into(), Box::new(container(text))));
@@ -293,7 +359,8 @@ mod tests {
             version: version.as_ref(),
             beside: (Some(("x:1".into(), Some("d".into()))), BTreeMap::new()),
             retry,
-            own: false,
+            own,
+            other_socket,
         })
     }
 
@@ -333,6 +400,29 @@ mod tests {
                 Case { mark: Some((State::Trying, IMAGE)), ..case() },
                 "Restart: a `wharf apply` was ended before it had proved itself [x-container.service]",
             ),
+            // Nothing of it has run.
+            (
+                Case { now: Some(edited), mark: Some((State::Waiting, edited)), ..case() },
+                "Restart: init [x-container.service]",
+            ),
+            (
+                Case { now: Some(edited), mark: Some((State::PuttingBack, edited)), held: true, ..case() },
+                "Held: what its files say was tried at then and failed [x-container.service]",
+            ),
+            (
+                Case {
+                    now: Some(edited),
+                    runs: Some(edited),
+                    mark: Some((State::PuttingBack, edited)),
+                    ..case()
+                },
+                "Restart: a `wharf apply` was ended before it had proved itself [x-container.service]",
+            ),
+            // A mark of one's own: its image has moved and runs by itself already.
+            (
+                Case { mark: Some((State::Waiting, IMAGE)), own: true, ..case() },
+                "Restart: what its tag names runs already, unproved [x-container.service]",
+            ),
             // A record of what has ended is none.
             (Case { now: Some(edited), units: &[], ..case() }, "-"),
         ] {
@@ -354,6 +444,17 @@ mod tests {
             // Somebody has stopped it.
             (Case { ran: true, ..case() }, "-"),
             (Case { ran: true, units: &[("service", "failed")], ..case() }, "-"),
+            // Nor is it started for a mark; and what failed isn't started as if it were new.
+            (Case { ran: true, mark: Some((State::Failed, IMAGE)), ..case() }, "-"),
+            (
+                Case { mark: Some((State::Failed, IMAGE)), ..case() },
+                "Held: what its files say was tried at then and failed [x-container.service]",
+            ),
+            (
+                Case { mark: Some((State::Failed, IMAGE)), retry: true, ..case() },
+                "Start: new [x-container.service]",
+            ),
+            (Case { mark: Some((State::Failed, once)), ..case() }, "Start: new [x-container.service]"),
             (
                 Case { now: Some(once), ran: true, units: &[("service", "failed")], ..case() },
                 "Start: it has failed [x-container.service]",
@@ -375,6 +476,66 @@ mod tests {
         ] {
             assert_eq!(short(of(case)), said);
         }
+    }
+
+    #[test]
+    fn what_waits_for_clients_elsewhere() {
+        let socket = "image = 'x:1'\nnetwork = 'none'\n[socket]\nlisten = ['127.0.0.1:80']\n";
+        let up: &[(&str, &str)] = &[("socket", "active")];
+        let case = || Case { now: Some(socket), ran: true, units: up, ..Case::default() };
+        for (case, said) in [
+            (case(), "-"),
+            (
+                Case { other_socket: true, ..case() },
+                "Start: it waits for clients elsewhere; socket [x-container.socket]",
+            ),
+            (
+                Case { now: Some(IMAGE), other_socket: true, ..case() },
+                "Start: it waits for clients elsewhere; socket [x-container.service]",
+            ),
+            (
+                Case { other_socket: true, units: &[], ..case() },
+                "Start: what starts it is new [x-container.socket]",
+            ),
+        ] {
+            assert_eq!(short(of(case)), said);
+        }
+    }
+
+    #[test]
+    fn what_came_back_to_what_is_good_is_not_tried() {
+        let mut held = mark(State::Waiting, IMAGE);
+        assert!(!is_moot(&held, &print(IMAGE)), "its tag has moved");
+        held.good.image = Some("d".into());
+        assert!(is_moot(&held, &print(IMAGE)));
+        held.state = State::Trying;
+        assert!(!is_moot(&held, &print(IMAGE)), "of that something has run");
+    }
+
+    #[test]
+    fn what_is_good_has_proved_itself() {
+        let [v1, v2, v3] = [IMAGE, "image = 'x:1'\ninit = true\n", "image = 'x:1'\nuser = 'a'\n"];
+        let of = |mark: Option<(State, &str)>, runs: Option<(&str, bool)>, is_up| {
+            let mark = mark.map(|(state, text)| self::mark(state, text));
+            let runs = runs.map(|(text, is_held)| (running(text, is_held), print(text)));
+            let runs = runs.as_ref().map(|(running, print)| (running, print));
+            let good = good(mark.as_ref(), &print(v3), runs, is_up)?;
+            let is = |text: &&str| {
+                let container = container(text);
+                (container.init, container.user) == (good.container.init, good.container.user.clone())
+            };
+            [v1, v2, v3].iter().position(is).map(|at| at + 1)
+        };
+        assert_eq!(of(None, Some((v2, false)), true), Some(2));
+        assert_eq!(of(None, Some((v2, false)), false), None, "it never became ready");
+        assert_eq!(of(None, None, false), None);
+        // Tried by one that was killed, and still up: it isn't known to work.
+        assert_eq!(of(Some((State::Trying, v2)), Some((v2, false)), true), Some(1));
+        assert_eq!(of(Some((State::Trying, v2)), Some((v2, false)), false), Some(1));
+        // Started since by somebody, from files that say something else again.
+        assert_eq!(of(Some((State::Failed, v1)), Some((v2, false)), true), Some(2));
+        assert_eq!(of(Some((State::Failed, v2)), Some((v1, true)), false), Some(1), "it is held back");
+        assert_eq!(of(Some((State::Waiting, v3)), None, false), Some(1));
     }
 
     fn links(all: &[(&str, &[&str])]) -> BTreeMap<ContainerName, Vec<ContainerName>> {

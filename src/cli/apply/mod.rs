@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use decide::{Action, Step, View, decide};
-use work::{Outcome, Work};
+use decide::{Action, Step, View, decide, is_moot};
+use work::{Outcome, Work, is_up};
 
 use super::changed::{Now, beside_files, now};
 use super::check;
@@ -20,7 +20,8 @@ use super::declared::Declared;
 use super::exec::here_as_root;
 use super::output::{Exit, Failure, coloured, complain, plain, print};
 use crate::bus::Systemd;
-use crate::check::{Checked, Container};
+use crate::check::{Checked, Container, DeclaredImage, RootSource};
+use crate::exec;
 use crate::generate::{self, Everything};
 use crate::held;
 use crate::host::{HostFacts, Paths};
@@ -43,8 +44,9 @@ What a careful administrator does, in this order:
    lists); enabled ones that are new or have failed are started, with their
    timers and sockets; what no file declares any more is stopped. What somebody
    has stopped stays so, and a job runs when its time comes.
-3. systemd is reloaded, and images that are missing are fetched. What can't be
-   fetched is left as it runs.
+3. Images of new ones are fetched, before anything is stopped; systemd is
+   reloaded, and other images that are missing are fetched. What can't be
+   fetched is left as it runs, and so is what would have been stopped for it.
 4. Containers are restarted in the order of links, at most eight at a time that
    don't depend on each other. Each must become ready in its unit's time, and
    then stay so for a while: 5 s, or with [health] one interval and one timeout
@@ -54,7 +56,8 @@ What a careful administrator does, in this order:
 
 What failed is held back: a reload, a restart or a boot runs the last good plan,
 until the files or the image change, or --retry is said. So it is while the
-change is tried, should this command be killed or the power go. Files of the
+change waits and is tried, should this command be killed or the power go. Who
+stops or restarts a container meanwhile leaves its change untried. Files of the
 host that the container reads aren't put back: they are the administrator's.
 
 Examples:
@@ -70,7 +73,8 @@ JSON: an array of objects, one for each container that is not as its files say, 
   keys, files, image   what changed, as in `wharf changed --json`
   why         text: another reason, or null
   outcome     applied, rolled-back (its last good plan runs), failed (it doesn't run), not-tried
-              (it is left as it was); null where nothing was done: --dry-run and held
+              (it is left as it was, or somebody else has stopped it); null where nothing was
+              done: --dry-run and held
   problem     text: what went wrong, or null
 
 Exit status: 0 all is as the files say, or would be tried; 1 something isn't; 2 for wrong usage.";
@@ -128,19 +132,21 @@ impl<'a> Row<'a> {
 
 /// All that is known of what is declared, and of what runs.
 pub(in crate::cli) struct Scene {
-    settings: Settings,
+    pub(in crate::cli) settings: Settings,
     /// Whom each links to.
     pub(in crate::cli) links: BTreeMap<ContainerName, Vec<ContainerName>>,
     /// What the files say of whom there is something to do about.
     pub(in crate::cli) said: BTreeMap<ContainerName, (Container, Fingerprint)>,
     pub(in crate::cli) running: BTreeMap<ContainerName, Running>,
-    /// Marks that are left of what was put right since.
+    /// Marks that are left of what was put right since, or of what is gone.
     pub(in crate::cli) stale: Vec<ContainerName>,
+    /// Images of containers that are to be brought up, as the files say where they come from.
+    pub(in crate::cli) images: BTreeMap<ContainerName, DeclaredImage>,
     pub(in crate::cli) marks: BTreeMap<ContainerName, Held>,
     /// `ActiveState` by unit.
     pub(in crate::cli) active: BTreeMap<String, String>,
-    /// systemd has something else than the files say.
-    pub(in crate::cli) reload_due: bool,
+    /// Of whom systemd has something else than the files say.
+    pub(in crate::cli) reload_due: BTreeSet<ContainerName>,
     pub(in crate::cli) steps: Vec<Step>,
 }
 
@@ -153,7 +159,7 @@ pub fn run(args: &ApplyArgs, paths: &Paths) -> Result<Exit, Failure> {
     if !is_well_written(paths)? {
         return Ok(Exit::Failed);
     }
-    let scene = look(paths, names, *retry, &BTreeMap::new())?;
+    let scene = look(paths, names, *retry, &BTreeSet::new())?;
     let Some(lock) = lock else {
         let rows: Vec<Row<'_>> = scene.steps.iter().map(|step| Row::new(step, None)).collect();
         print(&if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&scene.steps) })?;
@@ -213,13 +219,12 @@ pub(in crate::cli) fn lock(paths: &Paths, no_wait: bool) -> Result<held::Applyin
     held::apply(paths, waits).map_err(|error| LockError(error).into())
 }
 
-/// Looks at everything, and decides. `own` are marks that the command has written itself, each with what was there
-/// before.
+/// Looks at everything, and decides. Of `own` are the marks that the command has written itself.
 pub(in crate::cli) fn look(
     paths: &Paths,
     names: &[ContainerName],
     retry: bool,
-    own: &BTreeMap<ContainerName, Option<Held>>,
+    own: &BTreeSet<ContainerName>,
 ) -> Result<Scene, Failure> {
     let declared = Declared::list(paths)?;
     for name in names {
@@ -252,16 +257,17 @@ pub(in crate::cli) fn look(
     let store = Store::new(paths.state());
     let mut scene = Scene {
         links: links(&everything, &running),
-        reload_due: reload_due(paths, &everything, &settings),
+        reload_due: reload_due(paths, &everything, &settings, &marks),
         settings,
         said: BTreeMap::new(),
         running,
         stale: Vec::new(),
+        images: BTreeMap::new(),
         marks,
         active,
         steps: Vec::new(),
     };
-    for name in all.into_iter().filter(|name| !name.is_template()) {
+    for name in all.iter().filter(|name| !name.is_template()).cloned() {
         if !names.is_empty() && !names.contains(&name) {
             continue;
         }
@@ -278,7 +284,7 @@ pub(in crate::cli) fn look(
             now: &now,
             running: scene.running.get(&name),
             active: &scene.active,
-            ran: generate::last_good(paths, &name).is_some(),
+            ran: ended(&name) || exec::was_started(paths, &name),
             mark: scene.marks.get(&name),
             version: said.as_ref().map(|(_, version)| version),
             beside: match &said {
@@ -286,23 +292,65 @@ pub(in crate::cli) fn look(
                 None => (None, BTreeMap::new()),
             },
             retry,
-            own: own.contains_key(&name),
+            own: own.contains(&name),
+            other_socket: said.as_ref().is_some_and(|(container, _)| other_socket(paths, &name, container)),
         });
         match (step, said) {
             (Some(step), said) => {
+                if let Some((container, _)) = &said
+                    && let RootSource::Image(reference) = &container.source
+                {
+                    scene.images.insert(name.clone(), everything.image(reference));
+                }
                 scene.said.extend(said.map(|said| (name, said)));
                 scene.steps.push(step);
             }
-            // It runs, and is what its files say.
-            (None, Some((_, version))) if scene.running.contains_key(&name) => {
-                if scene.marks.get(&name).is_some_and(|mark| !mark.is_about(&version)) {
+            (None, said) => {
+                let version = said.as_ref().map(|(_, version)| version);
+                let mark = scene.marks.get(&name);
+                // What is up and needs nothing done is what its files say.
+                let is_up = scene.active.get(&name.unit()).is_some_and(|state| is_up(state));
+                let is_moot = is_up && !own.contains(&name) && {
+                    mark.zip(version).is_some_and(|(mark, version)| is_moot(mark, version))
+                };
+                if is_moot || is_stale(mark, &now, version) {
                     scene.stale.push(name);
                 }
             }
-            (None, _) => {}
+        }
+    }
+    // Of instances that don't run, and of what is gone altogether.
+    for (name, mark) in scene.marks.iter().filter(|(name, _)| !all.contains(*name)) {
+        if !names.is_empty() && !names.contains(name) {
+            continue;
+        }
+        let now = now(&declared, &everything, name);
+        let version = match &now {
+            Now::Said(_, container) => {
+                Some(held::fingerprint(paths, container, &plan::trust(container, &scene.settings)))
+            }
+            Now::Gone | Now::Broken(_) => None,
+        };
+        if is_stale(Some(mark), &now, version.as_ref()) {
+            scene.stale.push(name.clone());
         }
     }
     Ok(scene)
+}
+
+/// Whether a mark is left of what is nobody's any more: gone, with nothing to be done about it, or another version.
+fn is_stale(mark: Option<&Held>, now: &Now, version: Option<&Fingerprint>) -> bool {
+    mark.is_some_and(|mark| match now {
+        Now::Gone => true,
+        Now::Broken(_) => false,
+        Now::Said(..) => version.is_some_and(|version| !mark.is_about(version)),
+    })
+}
+
+/// Whether the unit of a container's socket, as systemd has it, is to become another one.
+fn other_socket(paths: &Paths, name: &ContainerName, container: &Container) -> bool {
+    let text = std::fs::read_to_string(paths.plan(name.as_str())).unwrap_or_default();
+    serde_json::from_str(&text).is_ok_and(|plan: plan::Plan| plan.container.socket != container.socket)
 }
 
 /// The container that a timer or socket starts.
@@ -330,17 +378,27 @@ fn links(
     links
 }
 
-/// Whether a plan isn't what the generator would make now.
-fn reload_due(paths: &Paths, everything: &Everything, settings: &Settings) -> bool {
+/// Whose plan isn't what the generator would make now. No run that lives has these marks: who asks has the lock.
+fn reload_due(
+    paths: &Paths,
+    everything: &Everything,
+    settings: &Settings,
+    marks: &BTreeMap<ContainerName, Held>,
+) -> BTreeSet<ContainerName> {
     let facts = HostFacts::read(paths);
-    let differs = |(files, checked): &(plan::Files, Checked)| {
-        let output = plan::output(files, checked, || None, facts, settings);
+    let differs = |(files, checked): &&(plan::Files, Checked)| {
+        let version = |container| held::fingerprint(paths, container, &plan::trust(container, settings));
+        let held = marks.get(&files.name).filter(|mark| {
+            let now = checked.container.as_ref().map(version);
+            mark.is_in_unit(now.as_ref(), None)
+        });
+        let output = held
+            .and_then(|held| plan::held_output(held, facts, settings))
+            .unwrap_or_else(|| plan::output(files, checked, || None, facts, settings));
         let plan::Beside::Plan(text) = output.beside else { return false };
-        let there = std::fs::read_to_string(paths.plan(files.name.as_str())).unwrap_or_default();
-        let held = serde_json::from_str(&there).is_ok_and(|plan: plan::Plan| plan.held.is_some());
-        there != text && !held
+        std::fs::read_to_string(paths.plan(files.name.as_str())).unwrap_or_default() != text
     };
-    everything.containers.iter().any(differs)
+    everything.containers.iter().filter(differs).map(|(files, _)| files.name.clone()).collect()
 }
 
 /// The steps, for people.

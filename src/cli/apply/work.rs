@@ -1,22 +1,29 @@
 //! Doing what was decided. See [`crate::held`] for what is on disk after each step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::Scene;
-use super::decide::{Action, Step, leads_to, waves};
+use super::decide::{Action, Step, good, leads_to, waves};
 use crate::bus::{BusError, Pulse, Systemd};
 use crate::check::{Container, Health, RootSource};
+use crate::cli::changed::differences;
+use crate::cli::image::provide::{self, Progress};
 use crate::cli::output::{Failure, chain};
+use crate::exec;
 use crate::held::{self, Applying};
 use crate::host::Paths;
 use crate::image::Store;
+use crate::last_good;
+use crate::plan;
 use crate::plan::companions::socket_unit;
 use crate::plan::health::{self, UNHEALTHY};
-use crate::plan::held::{Good, HELD_FORMAT, Held, State};
+use crate::plan::held::{Fingerprint, HELD_FORMAT, Held, State};
+use crate::running::{self, Running};
+use crate::settings::Settings;
 use crate::spec::ContainerName;
 
 /// So many at a time: a host has other things to do, and what comes up beside others takes longer to be ready.
@@ -114,7 +121,7 @@ impl Work<'_> {
         }
         let work: Vec<&Step> = steps.iter().filter(|step| step.action != Action::Held).collect();
         if work.is_empty() {
-            if self.reload && (*reload_due || !stale.is_empty()) {
+            if self.reload && !(reload_due.is_empty() && stale.is_empty()) {
                 systemd.reload()?;
             }
             return Ok(Outcomes::new());
@@ -122,7 +129,7 @@ impl Work<'_> {
         // All of them before anything is touched: what the power goes in the middle of runs as before.
         let mut marks = BTreeMap::new();
         for step in &work {
-            if let Some(mark) = self.mark(step) {
+            if let Some(mark) = self.mark(step, lock.run()) {
                 held::keep(self.paths, &mark).map_err(|source| MarkError {
                     name: step.name.clone(),
                     path: held::folder(self.paths),
@@ -132,14 +139,24 @@ impl Work<'_> {
             }
         }
         let mut outcomes = Outcomes::new();
-        for step in work.iter().filter(|step| step.action == Action::Stop) {
-            let outcome = self.stop(&systemd, step);
+        let stops: Vec<&&Step> = work.iter().filter(|step| step.action == Action::Stop).collect();
+        // What is gone may only have another name now. It serves until what comes instead can.
+        let missing = if stops.is_empty() { None } else { self.fetch_missing() };
+        for step in stops {
+            let outcome = match &missing {
+                None => self.stop(&systemd, step),
+                Some(why) => Outcome::NotTried(why.clone()),
+            };
             self.tell(&mut outcomes, step, outcome);
         }
         // What runs its last good plan has that one's unit, too.
         let is_held =
             |step: &&Step| self.scene.running.get(&step.name).is_some_and(|running| running.held.is_some());
-        if self.reload || work.iter().any(is_held) {
+        let is_due = |step: &&Step| {
+            let template = step.name.template();
+            [Some(&step.name), template.as_ref()].into_iter().flatten().any(|name| reload_due.contains(name))
+        };
+        if self.reload || work.iter().any(is_held) || work.iter().any(is_due) {
             systemd.reload()?;
         }
         let mut bad = self.fetch(&systemd, &work, &mut marks, &mut outcomes);
@@ -158,26 +175,26 @@ impl Work<'_> {
     }
 
     /// What a container falls back to, should this fail; nothing where it wouldn't be known to work.
-    fn mark(&self, step: &Step) -> Option<Held> {
-        let Scene { said, running, marks, active, .. } = self.scene;
-        if step.action != Action::Restart {
-            return None;
-        }
+    fn mark(&self, step: &Step, run: &str) -> Option<Held> {
+        let Scene { said, running, marks, active, settings, .. } = self.scene;
         let (_, version) = said.get(&step.name)?;
-        let runs = running.get(&step.name).filter(|_| {
-            active.get(&step.unit).is_some_and(|state| ["active", "reloading"].contains(&state.as_str()))
-        });
-        let good = match marks.get(&step.name) {
-            // What runs may be just what isn't known to work.
-            Some(mark) if mark.is_about(version) => mark.good.clone(),
-            _ => {
-                let runs = runs?;
-                Good::new(runs.container.clone(), runs.source.clone(), runs.image.clone())
+        let mark = marks.get(&step.name);
+        let good = match step.action {
+            Action::Restart => {
+                let runs = running.get(&step.name).map(|running| (running, fingerprint(running, settings)));
+                let is_up = active.get(&step.unit).is_some_and(|state| is_up(state));
+                good(mark, version, runs.as_ref().map(|(running, print)| (*running, print)), is_up)?
             }
+            // It doesn't run, and nothing tells of what ran before but a mark.
+            Action::Start if step.units.contains(&step.unit) => {
+                mark.filter(|mark| mark.is_about(version))?.good.clone()
+            }
+            Action::Start | Action::Stop | Action::Held => return None,
         };
         Some(Held {
             format: HELD_FORMAT,
-            state: State::Trying,
+            state: State::Waiting,
+            run: run.to_owned(),
             at: now(),
             why: None,
             tried: version.clone(),
@@ -185,17 +202,39 @@ impl Work<'_> {
         })
     }
 
+    /// Fetches what isn't in the store, with nothing touched yet; why one can't be had, in words.
+    fn fetch_missing(&self) -> Option<String> {
+        let Scene { steps, images, settings, .. } = self.scene;
+        let store = Store::new(self.paths.state());
+        for Step { name, .. } in steps.iter().filter(|step| step.action == Action::Start) {
+            let missing = images.get(name).filter(|image| store.resolve(&image.reference).is_err());
+            let Some(image) = missing else { continue };
+            let progress = Arc::new(Progress::default());
+            if let Err(error) = provide::fetch(self.paths, &store, image, settings, &progress) {
+                return Some(format!("the image of {name} can't be had: {}", chain(error.as_ref())));
+            }
+        }
+        None
+    }
+
     fn stop(&self, systemd: &Systemd, step: &Step) -> Outcome {
         for unit in &step.units {
             match systemd.stop(unit).as_deref() {
-                Ok("done") => {}
+                // Without a file its program's end is nothing that systemd expects: 143 of a shell is a failure to
+                // it, and failed units stay. An error means that there is none.
+                Ok("done") => drop(systemd.reset(unit)),
                 Ok(other) => return Outcome::Failed(format!("systemd says of the stop of {unit}: {other}")),
                 Err(error) => return Outcome::Failed(chain(error)),
             }
         }
-        match held::forget(self.paths, &step.name) {
+        // Declared again, it is new, and nothing that somebody has stopped.
+        exec::forget_starts(self.paths, &step.name);
+        let forgotten = last_good::forget(self.paths, &step.name);
+        match forgotten.and_then(|()| held::forget(self.paths, &step.name)) {
             Ok(()) => Outcome::Applied("stopped".to_owned()),
-            Err(error) => Outcome::Failed(format!("it is stopped, but its mark can't be removed: {error}")),
+            Err(error) => {
+                Outcome::Failed(format!("it is stopped, but what is kept of it can't be removed: {error}"))
+            }
         }
     }
 
@@ -211,8 +250,22 @@ impl Work<'_> {
         let held = self.scene.steps.iter().filter(|step| step.action == Action::Held);
         let mut bad: BTreeSet<ContainerName> = held.map(|step| step.name.clone()).collect();
         let store = Store::new(self.paths.state());
+        // A tag that is asked for at each start may move, for several at once, and whichever it will be is to be tried.
+        for step in work {
+            let supply = self.scene.said.get(&step.name).and_then(|(container, _)| container.supply.as_ref());
+            if supply.is_some_and(|supply| supply.unit.is_some())
+                && let Some(mark) = marks.get_mut(&step.name)
+                && let Err(why) = self.retried(mark, None)
+            {
+                self.tell(outcomes, step, Outcome::NotTried(why));
+                bad.insert(step.name.clone());
+            }
+        }
         let mut asked = BTreeSet::new();
         for step in work {
+            if outcomes.contains_key(&step.name) {
+                continue;
+            }
             let Some((container, _)) = self.scene.said.get(&step.name) else { continue };
             let RootSource::Image(reference) = &container.source else { continue };
             let unit = container.supply.as_ref().and_then(|supply| supply.unit.clone());
@@ -225,15 +278,29 @@ impl Work<'_> {
                 self.tell(outcomes, step, outcome);
                 bad.insert(step.name.clone());
             } else if let Some(mark) = marks.get_mut(&step.name) {
-                // A tag that is asked for at each start may have moved.
                 let digest = store.digest_of(reference).ok().map(|digest| digest.to_string());
-                if mark.tried.image != digest {
-                    mark.tried.image = digest;
-                    let _ = held::keep(self.paths, mark);
+                if let Err(why) = self.retried(mark, digest) {
+                    self.tell(outcomes, step, Outcome::NotTried(why));
+                    bad.insert(step.name.clone());
                 }
             }
         }
         bad
+    }
+
+    /// The mark is of another image.
+    fn retried(&self, mark: &mut Held, image: Option<String>) -> Result<(), String> {
+        if mark.tried.image == image {
+            return Ok(());
+        }
+        mark.tried.image = image;
+        self.keep(mark)
+    }
+
+    fn keep(&self, mark: &Held) -> Result<(), String> {
+        held::keep(self.paths, mark).map_err(|error| {
+            format!("its mark can't be written to {}: {error}", held::folder(self.paths).display())
+        })
     }
 
     fn in_order(
@@ -290,17 +357,20 @@ impl Work<'_> {
             Ok(systemd) => systemd,
             Err(error) => return Outcome::NotTried(chain(&error)),
         };
+        // Its turn: from here on what its files say starts, for as long as this runs.
+        let mark = match mark.map(|mark| Held { state: State::Trying, at: now(), ..mark.clone() }) {
+            Some(mark) => match self.keep(&mark) {
+                Ok(()) => Some(mark),
+                Err(why) => return Outcome::NotTried(why),
+            },
+            None => None,
+        };
         let began = Instant::now();
-        let why = match self.attempt(&systemd, step, began) {
-            Ok(ready) => {
-                return match held::forget(self.paths, &step.name) {
-                    Ok(()) => Outcome::Applied(ready),
-                    Err(error) => Outcome::Failed(format!(
-                        "it runs, but what it would fall back to can't be removed, so the next start falls back: {error}"
-                    )),
-                };
-            }
-            Err(why) => why,
+        let why = match self.attempt(&systemd, step, mark.as_ref(), began) {
+            Ok(ready) => return self.proved(step, ready),
+            // It keeps its mark, and falls back at its next start: nobody knows how it does.
+            Err(Unproved::Others(why)) => return Outcome::NotTried(why),
+            Err(Unproved::Failed(why)) => why,
         };
         let Some(mark) = mark else { return Outcome::Failed(why) };
         match self.put_back(&systemd, step, mark, &why, reload) {
@@ -309,26 +379,77 @@ impl Work<'_> {
         }
     }
 
-    /// One attempt; how it stands or why it failed, in words.
-    fn attempt(&self, systemd: &Systemd, step: &Step, began: Instant) -> Result<String, String> {
+    /// What is left to do where an attempt went well: the mark goes, if it was this that ran.
+    fn proved(&self, step: &Step, ready: String) -> Outcome {
+        if !step.units.contains(&step.unit) {
+            return Outcome::Applied(ready);
+        }
+        let said = self.scene.said.get(&step.name).map(|(container, _)| container);
+        // Where it was idle and has ended, there is none.
+        match running::find(self.paths, &step.name) {
+            Ok(Some(Running { held: Some(why), .. })) => {
+                return Outcome::Failed(format!("its last good plan was started instead: {why}"));
+            }
+            Ok(Some(running))
+                if said.is_some_and(|said| !differences(&running.container, said).is_empty()) =>
+            {
+                return Outcome::Failed(format!(
+                    "its files have changed meanwhile, and what runs isn't what was to be tried; once more: \
+                     wharf apply {}",
+                    step.name
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => return Outcome::Failed(format!("what was started can't be read: {error}")),
+        }
+        if let Err(error) = held::forget(self.paths, &step.name) {
+            return Outcome::Failed(format!(
+                "it runs, but what it would fall back to can't be removed, so the next start falls back: {error}"
+            ));
+        }
+        // Without it, a mistake in its files has it refused, and nothing else.
+        let _ = last_good::keep_present(self.paths, &step.name);
+        Outcome::Applied(ready)
+    }
+
+    /// One attempt; how it stands, or why it isn't known to work.
+    fn attempt(
+        &self,
+        systemd: &Systemd,
+        step: &Step,
+        mark: Option<&Held>,
+        began: Instant,
+    ) -> Result<String, Unproved> {
+        let failed = |error: BusError| Unproved::Failed(chain(&error));
         let own = |unit: &String| *unit == step.unit;
+        if self.is_elsewhere(step, mark) {
+            self.sockets_anew(systemd, &step.name).map_err(Unproved::Failed)?;
+        }
         for unit in step.units.iter().filter(|unit| !own(unit)) {
-            match systemd.start(unit).map_err(|error| chain(&error))?.as_str() {
+            match systemd.start(unit).map_err(failed)?.as_str() {
                 "done" => {}
-                other => return Err(format!("systemd says of the start of {unit}: {other}")),
+                other => {
+                    return Err(Unproved::Failed(format!("systemd says of the start of {unit}: {other}")));
+                }
             }
         }
         if !step.units.iter().any(own) {
             return Ok(format!("{} is up", step.units.join(" and ")));
         }
-        if step.keys.iter().any(|key| key == "socket") {
-            self.sockets_anew(systemd, &step.name)?;
-        }
         let container = self.scene.said.get(&step.name).map(|(container, _)| container);
-        let job = systemd.restart(&step.unit).map_err(|error| chain(&error))?;
+        // What was counted before isn't this attempt's. One that isn't loaded has nothing to forget.
+        let _ = systemd.reset(&step.unit);
+        let job = systemd.restart(&step.unit).map_err(failed)?;
         let took = began.elapsed();
-        prove(systemd, &step.unit, &job, self.settle.unwrap_or_else(|| settle(container)))?;
+        prove(systemd, &step.unit, &job, Watched::of(container, self.settle))?;
         Ok(format!("runs, ready after {:.1} s", took.as_secs_f64()))
+    }
+
+    /// Whether its sockets are other ones than those of what ran: also where that doesn't run at the moment.
+    fn is_elsewhere(&self, step: &Step, mark: Option<&Held>) -> bool {
+        let said = self.scene.said.get(&step.name).map(|(container, _)| &container.socket);
+        let moves = mark.zip(said).is_some_and(|(mark, said)| mark.good.container.socket != *said);
+        moves || step.keys.iter().any(|key| key == "socket")
     }
 
     /// A socket that is up keeps listening where it did, and can't be changed while what it starts runs.
@@ -349,34 +470,71 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// From here on whoever starts it starts the last good plan: systemd itself may be about to.
+    /// From here on whoever starts it starts the last good plan, whatever the files say by now: systemd itself may be
+    /// about to.
     fn put_back(
         &self,
         systemd: &Systemd,
         step: &Step,
-        mark: &Held,
+        mut mark: Held,
         why: &str,
         reload: &Mutex<()>,
     ) -> Result<(), String> {
-        let mut mark = mark.clone();
-        (mark.state, mark.at, mark.why) = (State::Failed, now(), Some(why.to_owned()));
-        held::keep(self.paths, &mark).map_err(|error| {
-            format!("that it failed can't be written to {}: {error}", held::folder(self.paths).display())
-        })?;
+        (mark.state, mark.at, mark.why) = (State::PuttingBack, now(), Some(why.to_owned()));
+        self.keep(&mark)?;
+        let done = self.bring_back(systemd, step, &mark, reload);
+        let failed = mark.failed(self.version(&step.name).as_ref());
+        self.keep(&failed)?;
+        done
+    }
+
+    fn bring_back(
+        &self,
+        systemd: &Systemd,
+        step: &Step,
+        mark: &Held,
+        reload: &Mutex<()>,
+    ) -> Result<(), String> {
         {
             let _one_at_a_time = reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             systemd.reload().map_err(|error| chain(&error))?;
         }
-        if step.keys.iter().any(|key| key == "socket") {
+        if self.is_elsewhere(step, Some(mark)) {
             let socket = socket_unit(&step.name);
             systemd.stop(&step.unit).and_then(|_| systemd.stop(&socket)).map_err(|error| chain(&error))?;
             if mark.good.container.socket.is_some() {
                 systemd.start(&socket).map_err(|error| chain(&error))?;
             }
         }
+        let _ = systemd.reset(&step.unit);
         let job = systemd.restart(&step.unit).map_err(|error| chain(&error))?;
-        prove(systemd, &step.unit, &job, AGAIN)
+        let watched = Watched::of(Some(&mark.good.container), Some(AGAIN));
+        prove(systemd, &step.unit, &job, watched).map_err(Unproved::words)?;
+        match running::find(self.paths, &step.name) {
+            Ok(Some(running)) if running.held.is_none() => {
+                Err("what its files say was started again in its place".to_owned())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("what was started can't be read: {error}")),
+        }
     }
+
+    /// What there is of a container by now, as far as its files and what is beside them are what was looked at.
+    fn version(&self, name: &ContainerName) -> Option<Fingerprint> {
+        let (container, _) = self.scene.said.get(name)?;
+        Some(held::fingerprint(self.paths, container, &plan::trust(container, &self.scene.settings)))
+    }
+}
+
+/// That of what runs, by what is trusted now.
+pub(in crate::cli) fn fingerprint(running: &Running, settings: &Settings) -> Fingerprint {
+    let Running { container, image, files, .. } = running;
+    Fingerprint::of(container, &plan::trust(container, settings), image.clone(), files.clone())
+}
+
+/// Whether a unit in this `ActiveState` has become ready.
+pub(in crate::cli) fn is_up(state: &str) -> bool {
+    ["active", "reloading"].contains(&state)
 }
 
 fn now() -> String {
@@ -392,32 +550,105 @@ fn settle(container: Option<&Container>) -> Duration {
     once.clamp(SETTLE, SETTLE_MAX)
 }
 
+/// Why a version hasn't proved itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Unproved {
+    /// It doesn't work.
+    Failed(String),
+    /// Somebody else has interfered, and nothing is known of it.
+    Others(String),
+}
+
+impl Unproved {
+    fn words(self) -> String {
+        match self {
+            Self::Failed(why) | Self::Others(why) => why,
+        }
+    }
+}
+
+/// How a unit is watched, and what its end means.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    settle: Duration,
+    /// It is stopped when nobody has used it for a while.
+    idles: bool,
+}
+
+impl Watched {
+    fn of(container: Option<&Container>, settle: Option<Duration>) -> Self {
+        let proxy = container
+            .and_then(|container| container.socket.as_ref())
+            .and_then(|socket| socket.proxy.as_ref());
+        Self {
+            settle: settle.unwrap_or_else(|| self::settle(container)),
+            idles: proxy.is_some_and(|proxy| proxy.idle_stop.is_some()),
+        }
+    }
+
+    /// What a look at a unit that was ready tells; nothing where it is still to be seen.
+    fn verdict(self, now: &Pulse, waited: Duration) -> Option<Result<(), Unproved>> {
+        let Self { settle, idles } = self;
+        let Pulse { active, sub, restarts, restart, text, result, .. } = now;
+        let is_first = *restarts == 0;
+        let is_well = result == "success" && is_first;
+        // Whatever it ends with, systemd starts it again, unless somebody has stopped it.
+        let always = restart == "always" && is_first && result != "start-limit-hit";
+        match active.as_str() {
+            "active" | "reloading" if is_first => {}
+            // Only afterwards it is seen which of the two it was.
+            "deactivating" if is_well || always => return None,
+            "inactive" if is_well && idles => return Some(Ok(())),
+            "inactive" | "failed" if always => {
+                return Some(Err(Unproved::Others("somebody has stopped it meanwhile".to_owned())));
+            }
+            "activating" if is_first && !sub.starts_with("auto-restart") => {
+                return Some(Err(Unproved::Others("somebody has restarted it meanwhile".to_owned())));
+            }
+            _ => return Some(Err(Unproved::Failed(reason(now, "done")))),
+        }
+        if health::state_of(text) == Some(UNHEALTHY) {
+            return Some(Err(Unproved::Failed(format!("it became unhealthy ({text})"))));
+        }
+        let is_over = waited >= settle && (!health::is_doubtful(text) || waited >= settle + DOUBT_MAX);
+        is_over.then_some(Ok(()))
+    }
+}
+
 /// Watches a unit whose job is over until it has proved itself.
-fn prove(systemd: &Systemd, unit: &str, job: &str, settle: Duration) -> Result<(), String> {
-    let pulse = |systemd: &Systemd| systemd.pulse(unit).map_err(|error: BusError| chain(&error));
-    if job != "done" {
-        return Err(reason(&pulse(systemd)?, job));
+fn prove(systemd: &Systemd, unit: &str, job: &str, watched: Watched) -> Result<(), Unproved> {
+    let pulse = || systemd.pulse(unit).map_err(|error: BusError| Unproved::Failed(chain(&error)));
+    match job {
+        "done" => {}
+        // Another job has taken its place.
+        "canceled" => {
+            return Err(Unproved::Others("somebody has stopped or restarted it while it started".to_owned()));
+        }
+        other => return Err(Unproved::Failed(reason(&pulse()?, other))),
     }
     let ready = Instant::now();
     // Not from nothing: a restart of what systemd was about to restart counts as one of its own.
-    let before = pulse(systemd)?.restarts;
+    let before = pulse()?.restarts;
+    let mut end = None;
     loop {
-        let now = pulse(systemd)?;
-        if !["active", "reloading"].contains(&now.active.as_str()) || now.restarts > before {
-            return Err(reason(&now, job));
+        let mut now = pulse()?;
+        now.restarts = now.restarts.saturating_sub(before);
+        match (watched.verdict(&now, ready.elapsed()), &end) {
+            (None, _) => {}
+            // Started again, it has forgotten how it ended.
+            (Some(Err(Unproved::Failed(_))), Some(end)) if now.result == "success" => {
+                return Err(Unproved::Failed(reason(end, job)));
+            }
+            (Some(verdict), _) => return verdict,
         }
-        if health::state_of(&now.text) == Some(UNHEALTHY) {
-            return Err(format!("it became unhealthy ({})", now.text));
-        }
-        let waited = ready.elapsed();
-        if waited >= settle && (!health::is_doubtful(&now.text) || waited >= settle + DOUBT_MAX) {
-            return Ok(());
+        if now.result != "success" {
+            end = Some(now);
         }
         #[expect(
             clippy::disallowed_methods,
             reason = "that nothing happens for a while is what is waited for"
         )]
-        std::thread::sleep(LOOK.min(settle));
+        std::thread::sleep(LOOK.min(watched.settle));
     }
 }
 
@@ -464,6 +695,53 @@ mod tests {
         assert_eq!(of("health = { tcp = '127.0.0.1:1', interval = '1s', timeout = '1s' }"), 5);
         assert_eq!(of("health = { tcp = '127.0.0.1:1', interval = '10s', timeout = '3s' }"), 13);
         assert_eq!(of("health = { tcp = '127.0.0.1:1', interval = '5min' }"), 60);
+    }
+
+    const IDLES: &str = "[socket]\nlisten = ['127.0.0.1:80']\nproxy = true\nidle-stop = '2s'\n";
+
+    #[test]
+    fn what_becomes_of_one_that_was_ready() {
+        let of = |text: &str, (active, sub): (&str, &str), restarts, waited| {
+            let (text, restart) = text.split_once(' ').unwrap_or((text, "always"));
+            let container = container(&format!("image = 'x'\n{}", if text == "idles" { IDLES } else { "" }));
+            let watched = Watched::of(Some(&container), Some(Duration::from_secs(5)));
+            let (active, result) = active.split_once(' ').unwrap_or((active, "success"));
+            let pulse = Pulse {
+                active: active.into(),
+                sub: sub.into(),
+                result: result.into(),
+                restart: restart.into(),
+                exit: if result == "success" { (0, 0) } else { (1, 7) },
+                restarts,
+                ..Pulse::default()
+            };
+            match watched.verdict(&pulse, Duration::from_secs(waited)) {
+                None => "goes on".to_owned(),
+                Some(Ok(())) => "well".to_owned(),
+                Some(Err(Unproved::Failed(why))) => format!("failed: {why}"),
+                Some(Err(Unproved::Others(why))) => format!("others: {why}"),
+            }
+        };
+        assert_eq!(of("", ("active", "running"), 0, 4), "goes on");
+        assert_eq!(of("", ("active", "running"), 0, 5), "well");
+        assert_eq!(of("", ("active", "running"), 1, 4), "failed: its program ended, and was started again");
+        assert_eq!(of("", ("deactivating", "stop-sigterm"), 0, 9), "goes on");
+        assert_eq!(of("", ("activating", "auto-restart"), 0, 2), "failed: its program ended");
+        assert_eq!(of("", ("inactive", "dead"), 0, 2), "others: somebody has stopped it meanwhile");
+        assert_eq!(of("", ("activating", "start"), 0, 2), "others: somebody has restarted it meanwhile");
+        assert_eq!(of("idles", ("inactive", "dead"), 0, 2), "well");
+        assert_eq!(
+            of("idles", ("active", "running"), 1, 2),
+            "failed: its program ended, and was started again"
+        );
+        // Whoever stops a program may have it end with a status of its own.
+        assert_eq!(of("", ("deactivating exit-code", "stop-post"), 0, 2), "goes on");
+        assert_eq!(of("", ("failed exit-code", "failed"), 0, 2), "others: somebody has stopped it meanwhile");
+        let status = "failed: its program ended with status 7";
+        assert_eq!(of("", ("activating exit-code", "auto-restart"), 0, 2), status);
+        assert_eq!(of("- no", ("failed exit-code", "failed"), 0, 2), status);
+        assert_eq!(of("- no", ("deactivating exit-code", "stop-post"), 0, 2), status);
+        assert_eq!(of("- on-failure", ("inactive", "dead"), 0, 2), "failed: its program ended");
     }
 
     #[test]

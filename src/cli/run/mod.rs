@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
@@ -60,7 +61,8 @@ In the foreground, where standard input and output are terminals the program get
 the caller's standard streams themselves, but for a terminal as standard input: it reads nothing then. Signals are \
 passed on; one that asks for the end and that the program doesn't handle kills it, as it would outside of a container. \
 When this command is killed, systemd stops the container. In the background, output goes to the journal, and this \
-command waits until the container is ready and prints its name.
+command waits until the container is ready and prints its name; one whose first start fails, or whose command is asked \
+to end before that, is stopped, whatever its restart says.
 
 Exit status:
   the program's own; 128 and the signal's number where a signal ended it
@@ -368,8 +370,14 @@ fn start(
     }
     let systemd = Systemd::connect()?;
     let lock = transient::lock(paths).map_err(|source| RunError::Keep { path: paths.transient(), source })?;
-    if systemd.is_taken(&unit)? {
+    if !is_free_by(&systemd, &unit, Instant::now() + LINGERS)? {
         return Err(RunError::Taken { name: name.clone(), unit }.into());
+    }
+    for other in transient::names(paths) {
+        // Before systemd 254 one that was stopped while it waited for its restart leaves its folder.
+        if systemd.taken(&other.unit())?.is_none() {
+            let _ = transient::forget(paths, &other);
+        }
     }
     let folder = transient::folder(paths, name);
     transient::keep(paths, &planned.container, &planned.files.main.text, &planned.json)
@@ -378,8 +386,9 @@ fn start(
         let waiting = Waiting::listen(&folder).map_err(RunError::Executor)?;
         settings.extend(own_properties(name));
         if let Some(shadow) = shadow {
-            let scope = format!("{}-run.scope", unit.strip_suffix(".service").unwrap_or(&unit));
             let shadow = shadow.as_raw_nonzero().get().unsigned_abs();
+            // That of the last run of this name goes a little later than its unit.
+            let scope = format!("{}-{shadow}-run.scope", unit.strip_suffix(".service").unwrap_or(&unit));
             systemd.start_scope(&scope, &format!("wharf run, which waits for {name}"), &[shadow])?;
             for key in ["BindsTo", "After"] {
                 settings.push((key.to_owned(), Property::Texts(vec![scope.clone()])));
@@ -410,12 +419,14 @@ fn start(
     match outcome {
         // Whoever is asked to end takes what it began with it.
         Outcome::Asked(signal) => {
-            systemd.ask_to_stop(&unit)?;
-            let _ = ground.until(over.as_fd());
+            take_back(&systemd, paths, &ground, name)?;
             Ok(Exit::Program(status_of_signal(signal)))
         }
         Outcome::Failed(failure) => {
             let _ = ground.until(over.as_fd());
+            if detach {
+                take_back(&systemd, paths, &ground, name)?;
+            }
             let code = match (failure.status, failure.missing) {
                 (Status::Exec, true) => MISSING,
                 (Status::Exec, false) => NOT_RUN,
@@ -430,10 +441,20 @@ fn start(
             print(&format!("{name}\n")).map(|()| Exit::Done)
         }
         Outcome::Runs | Outcome::Over if detach => {
-            if ground.until(over.as_fd()).map_err(RunError::Executor)?.is_none() {
-                done(name, &answer()?)?;
+            let asked = ground.until(over.as_fd()).map_err(RunError::Executor)?;
+            let started = match asked {
+                None => done(name, &answer()?),
+                Some(_) => Ok(()),
+            };
+            match (asked, started) {
+                (None, Ok(())) => print(&format!("{name}\n")).map(|()| Exit::Done),
+                // systemd would go on to start it, by its `restart`, and nobody was told of it.
+                (asked, started) => {
+                    take_back(&systemd, paths, &ground, name)?;
+                    started?;
+                    Ok(asked.map_or(Exit::NotEntered, |signal| Exit::Program(status_of_signal(signal))))
+                }
             }
-            print(&format!("{name}\n")).map(|()| Exit::Done)
         }
         Outcome::Over | Outcome::Runs => {
             done(name, &answer()?)?;
@@ -448,6 +469,45 @@ fn start(
             Ok(Exit::Program(ending(name, &ended, killed_for)))
         }
     }
+}
+
+/// How long the unit of a container that has ended is there for whoever has run it: until systemd has heard that they
+/// are gone.
+const LINGERS: Duration = Duration::from_secs(1);
+
+/// Whether systemd has no such unit, or not by then where what it has has ended.
+fn is_free_by(systemd: &Systemd, unit: &str, until: Instant) -> Result<bool, BusError> {
+    loop {
+        match systemd.taken(unit)?.as_deref() {
+            None => return Ok(true),
+            Some("inactive" | "failed") if Instant::now() < until => {}
+            Some(_) => return Ok(false),
+        }
+        #[expect(clippy::disallowed_methods, reason = "systemd doesn't tell when it forgets a unit")]
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends what was begun, and waits until nothing of it is left. One more signal, and it is systemd's to see it through.
+fn take_back(
+    systemd: &Systemd,
+    paths: &Paths,
+    ground: &Foreground,
+    name: &ContainerName,
+) -> Result<(), Failure> {
+    let (over, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (systemd, unit) = (systemd.clone(), name.unit());
+    thread::spawn(move || {
+        // It may be over by itself.
+        let _ = systemd.stop(&unit);
+        drop(end);
+    });
+    if ground.until(over.as_fd()).map_err(RunError::Executor)?.is_none() {
+        // systemd has done that, unless it never came to start it. As long as this command is there, so is the unit,
+        // and the name nobody else's.
+        let _ = transient::forget(paths, name);
+    }
+    Ok(())
 }
 
 /// What the thread that waits for systemd has heard.
@@ -490,7 +550,7 @@ fn ending(name: &ContainerName, ended: &Ended, killed_for: Option<i32>) -> u8 {
     let Ended { result, exit } = ended;
     if killed_for.is_none() {
         let said = match result.as_str() {
-            "oom-kill" => Some("the kernel killed a process of it for want of memory; see --limits.memory"),
+            "oom-kill" => Some("a process of it was killed for want of memory; see --limits.memory"),
             "timeout" => Some("it took too long, and systemd ended it"),
             "watchdog" => Some("it was not healthy, or its watchdog went hungry, and systemd ended it"),
             "resources" | "protocol" => Some("systemd could not run it as it was asked to"),

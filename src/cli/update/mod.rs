@@ -12,17 +12,18 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::apply::decide::Action;
-use super::apply::work::{Outcome, Work};
+use super::apply::decide::{Action, good};
+use super::apply::work::{Outcome, Work, fingerprint, is_up};
 use super::apply::{Row, is_well_written, lock, look, table, tell};
 use super::changed::{Now, beside_files, compared, now};
 use super::declared::Declared;
 use super::exec::here_as_root;
 use super::image::provide::{Progress, fetch};
 use super::output::{Exit, Failure, chain, complain, plain, print};
-use crate::check::{Container, DeclaredImage, From, RootSource, Update};
+use crate::bus::Systemd;
+use crate::check::{Container, From, RootSource, Update};
 use crate::generate::{self, Everything};
-use crate::held;
+use crate::held::{self, Applying};
 use crate::host::Paths;
 use crate::image::{Digest, Store};
 use crate::plan;
@@ -102,7 +103,7 @@ const NOTHING: &str = "nothing is to be updated\n";
 #[error("{name} can't be updated: {why}")]
 struct NotUpdated {
     name: ContainerName,
-    why: &'static str,
+    why: String,
 }
 
 /// A file can't be written, or a mark.
@@ -165,18 +166,18 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
     let mut images;
     let mut own = BTreeMap::new();
     let wanted: BTreeSet<ContainerName> = if *pin {
-        let (moved, problems) = pin::look(&ask, names);
+        let pin::Pins { moved, containers, problems } = pin::look(&ask, names);
         images = problems;
         pins = moved;
         if !*json {
-            print(&pin::diff(&pins))?;
+            print(&(people(&images) + &pin::diff(&pins)))?;
         }
         if !*dry_run {
             for moved in &pins {
                 pin::write(paths, moved)?;
             }
         }
-        pins.iter().map(|moved| moved.container.clone()).collect()
+        containers
     } else {
         let (containers, pending) = ask.wanted(names)?;
         for name in &pending {
@@ -184,7 +185,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         }
         images = ask.tags(&containers);
         if !*dry_run {
-            own = ask.fetch(&containers, &mut images)?;
+            own = ask.fetch(&containers, &mut images, lock.as_ref().map_or("", Applying::run))?;
         }
         if !*json {
             print(&people(&images))?;
@@ -203,7 +204,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         }
         return Ok(exit);
     }
-    let mut scene = look(paths, &wanted, false, &own)?;
+    let mut scene = look(paths, &wanted, false, &own.keys().cloned().collect())?;
     // What doesn't run isn't started by an update.
     scene.steps.retain(|step| matches!(step.action, Action::Restart | Action::Held));
     if !json {
@@ -224,9 +225,12 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         }
         return Ok(exit);
     };
-    // A tag that came back to what it was: nothing is tried.
-    for (name, before) in own {
-        if !scene.steps.iter().any(|step| step.name == name) {
+    for (name, Own { before, good, reference }) in own {
+        let is_tried = scene.steps.iter().any(|step| step.name == name);
+        // A tag that came back to what is good: nothing is tried. What isn't up at the moment keeps its mark, and is
+        // tried when it is.
+        let named = store.digest_of(&reference).ok().map(|digest| digest.to_string());
+        if !is_tried && named == good {
             put_back(paths, &name, before.as_ref())?;
         }
     }
@@ -242,6 +246,16 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         print(&text).map_err(|failure| failure.unread(exit))?;
     }
     Ok(exit)
+}
+
+/// What is known of a mark that was written before a tag moved.
+struct Own {
+    /// What was there instead.
+    before: Option<Held>,
+    /// The image that it falls back to.
+    good: Option<String>,
+    /// The tag.
+    reference: Reference,
 }
 
 /// A mark as it was before.
@@ -286,11 +300,18 @@ impl Ask<'_> {
         let mut pending = Vec::new();
         for (name, container) in self.containers(names) {
             let why = match &container.source {
-                RootSource::Folder(_) => "it runs in a folder, and has no image",
+                RootSource::Folder(_) => "it runs in a folder, and has no image".to_owned(),
                 RootSource::Image(reference) if reference.digest().is_some() => {
-                    "its image is pinned to a digest; to move that: wharf update --pin"
+                    match self.everything.pinned_in(reference) {
+                        Some(file) => pin::elsewhere(file),
+                        None => {
+                            "its image is pinned to a digest; to move that: wharf update --pin".to_owned()
+                        }
+                    }
                 }
-                RootSource::Image(_) if container.update == Update::Off => "its file doesn't say `update`",
+                RootSource::Image(_) if container.update == Update::Off => {
+                    "its file doesn't say `update`".to_owned()
+                }
                 RootSource::Image(reference) => {
                     let reference = reference.clone();
                     if self.is_edited(&name, &container) {
@@ -327,17 +348,7 @@ impl Ask<'_> {
         };
         let now = Now::Said(running.source.clone(), Box::new(container.clone()));
         let row = compared(running, &now, |container| beside_files(self.paths, self.store, container));
-        row.is_some_and(|row| {
-            let counts = |key: &String| !["autostart", "update"].contains(&key.as_str());
-            row.keys.iter().any(counts) || !row.files.is_empty()
-        })
-    }
-
-    /// The image of a reference, as the files say.
-    fn image(&self, reference: &Reference) -> DeclaredImage {
-        let declared = self.everything.images.iter().filter_map(|(_, checked)| checked.image.as_ref());
-        let mut declared = declared.filter(|image| image.reference == *reference);
-        declared.next().cloned().unwrap_or_else(|| self.everything.supplies.implicit(reference))
+        row.is_some_and(|row| !row.keys.is_empty() || !row.files.is_empty())
     }
 
     /// What the registry has behind a reference, compared with what is here.
@@ -351,7 +362,7 @@ impl Ask<'_> {
             problem: None,
             new: false,
         };
-        let image = self.image(reference);
+        let image = self.everything.image(reference);
         let at = match &image.from {
             None => reference.clone(),
             Some(From::Registry(reference)) => reference.clone(),
@@ -386,50 +397,83 @@ impl Ask<'_> {
     }
 
     /// Fetches what is new. Whoever runs it gets its mark before the tag moves: should the power go between that and the
-    /// restart, boot starts what ran before. Gives the marks that are written, each with what was there before.
+    /// restart, boot starts what ran before. Gives the marks that are written.
     fn fetch(
         &self,
         containers: &BTreeMap<ContainerName, (Container, Reference)>,
         images: &mut [Asked],
-    ) -> Result<BTreeMap<ContainerName, Option<Held>>, Failure> {
+        run: &str,
+    ) -> Result<BTreeMap<ContainerName, Own>, Failure> {
         let marks = held::all(self.paths);
         let settings = &self.everything.settings.settings;
+        let active = match images.iter().any(|asked| asked.new) {
+            true => Systemd::connect()?.states(&["*-container.service", "*-container@*.service"])?,
+            false => BTreeMap::new(),
+        };
         let mut own = BTreeMap::new();
         for asked in images.iter_mut().filter(|asked| asked.new) {
             let Ok(reference) = asked.reference.parse::<Reference>() else { continue };
             let mut written = Vec::new();
-            for (name, (container, named)) in containers {
-                let Some(runs) = self.running.get(name).filter(|_| *named == reference) else { continue };
+            for (name, (container, _)) in containers.iter().filter(|(_, (_, named))| *named == reference) {
                 let trust = plan::trust(container, settings);
                 let version = held::fingerprint(self.paths, container, &trust);
+                let before = marks.get(name);
+                let state = active.get(&name.unit()).map_or("inactive", String::as_str);
+                let Some(good) = self.good(name, container, &version, before, state) else { continue };
                 let mark = Held {
                     format: HELD_FORMAT,
-                    state: State::Trying,
+                    state: State::Waiting,
+                    run: run.to_owned(),
                     at: Timestamp::now().to_string(),
                     why: None,
                     // Whichever it will be.
                     tried: Fingerprint { image: None, ..version },
-                    good: Good::new(runs.container.clone(), runs.source.clone(), runs.image.clone()),
+                    good,
                 };
                 held::keep(self.paths, &mark)
                     .map_err(|source| WriteError { path: held::folder(self.paths), source })?;
-                written.push(name.clone());
+                written.push((name.clone(), mark.good.image));
             }
             let progress = Arc::new(Progress::default());
-            match fetch(self.paths, self.store, &self.image(&reference), settings, &progress) {
+            match fetch(self.paths, self.store, &self.everything.image(&reference), settings, &progress) {
                 Ok(_) => {
                     asked.fetched = true;
-                    own.extend(written.into_iter().map(|name| (name.clone(), marks.get(&name).cloned())));
+                    own.extend(written.into_iter().map(|(name, good)| {
+                        let before = marks.get(&name).cloned();
+                        (name, Own { before, good, reference: reference.clone() })
+                    }));
                 }
                 Err(problem) => {
                     asked.problem = Some(chain(problem.as_ref()));
-                    for name in written {
+                    for (name, _) in written {
                         put_back(self.paths, &name, marks.get(&name))?;
                     }
                 }
             }
         }
         Ok(own)
+    }
+
+    /// What a container falls back to: what runs, or what a mark has; and of one that is on its way up, what its tag
+    /// names until now.
+    fn good(
+        &self,
+        name: &ContainerName,
+        container: &Container,
+        version: &Fingerprint,
+        before: Option<&Held>,
+        state: &str,
+    ) -> Option<Good> {
+        let settings = &self.everything.settings.settings;
+        let runs = self.running.get(name).map(|running| (running, fingerprint(running, settings)));
+        let known =
+            good(before, version, runs.as_ref().map(|(running, print)| (*running, print)), is_up(state));
+        // What somebody has stopped is tried by nobody, and waits for no proof.
+        known.filter(|_| state != "inactive").or_else(|| {
+            let source = self.declared.files(name).ok()?.main.path.clone();
+            (state == "activating" && version.image.is_some())
+                .then(|| Good::new(container.clone(), source, version.image.clone()))
+        })
     }
 
     /// What the tag of a pinned reference names at its registry.

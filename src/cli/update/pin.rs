@@ -3,10 +3,11 @@
 //! The file is not parsed and written again: the bytes of the one text are replaced, at the place that the parser
 //! found it, and all else is as it was, comments and line ends too.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ use crate::spec::{ContainerName, Reference};
 /// A pin that moves. The keys are documented in `--help` and stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Moved {
-    pub(super) container: ContainerName,
+    container: ContainerName,
     file: PathBuf,
     line: usize,
     before: String,
@@ -32,18 +33,33 @@ pub(super) struct Moved {
     text: String,
 }
 
-/// Which pins move; and which can't be told, as tags that were asked for.
-pub(super) fn look(ask: &Ask<'_>, names: &[ContainerName]) -> (Vec<Moved>, Vec<Asked>) {
-    let mut moved: Vec<Moved> = Vec::new();
-    let mut problems = Vec::new();
+/// What `--pin` finds.
+#[derive(Debug, Default)]
+pub(super) struct Pins {
+    /// Each line that changes, once: instances of a template may share one, and so may containers with a drop-in.
+    pub(super) moved: Vec<Moved>,
+    /// Those that it changes something for.
+    pub(super) containers: BTreeSet<ContainerName>,
+    /// Which can't be told, as tags that were asked for.
+    pub(super) problems: Vec<Asked>,
+}
+
+/// Why a pin isn't moved that an image's own file has.
+pub(super) fn elsewhere(file: &Path) -> String {
+    format!("its image is pinned in {}; write another `digest` there, or leave it out", file.display())
+}
+
+/// Which pins move.
+pub(super) fn look(ask: &Ask<'_>, names: &[ContainerName]) -> Pins {
+    let Pins { mut moved, mut containers, mut problems } = Pins::default();
     for (name, container) in ask.containers(names) {
         let RootSource::Image(reference) = &container.source else { continue };
         let Ok(files) = ask.declared.files(&name) else { continue };
         let (document, _) = plan::document(&files);
         let Some(entry) = document.get(["image"]) else { continue };
-        // A pin of the image's own file isn't written here.
-        let written = entry.value.text().and_then(|text| text.parse::<Reference>().ok());
-        let Some(written) = written.filter(|written| written.digest().is_some()) else { continue };
+        let Some(written) = entry.value.text().and_then(|text| text.parse::<Reference>().ok()) else {
+            continue;
+        };
         let mut problem = |problem: String| {
             problems.push(Asked {
                 reference: written.to_string(),
@@ -54,6 +70,13 @@ pub(super) fn look(ask: &Ask<'_>, names: &[ContainerName]) -> (Vec<Moved>, Vec<A
                 new: false,
             });
         };
+        if written.digest().is_none() {
+            // Who asks for all means those that are pinned in their own files.
+            if let Some(file) = ask.everything.pinned_in(reference).filter(|_| names.contains(&name)) {
+                problem(elsewhere(file));
+            }
+            continue;
+        }
         let Some(tag) = written.tag() else {
             problem(format!(
                 "{name} names no tag beside its digest, so there is nothing to follow; write one"
@@ -75,7 +98,7 @@ pub(super) fn look(ask: &Ask<'_>, names: &[ContainerName]) -> (Vec<Moved>, Vec<A
             continue;
         }
         let place = &entry.value.place;
-        // Two instances may have one line.
+        containers.insert(name.clone());
         if moved.iter().any(|other| other.file == place.source.path) {
             continue;
         }
@@ -94,11 +117,12 @@ pub(super) fn look(ask: &Ask<'_>, names: &[ContainerName]) -> (Vec<Moved>, Vec<A
                 text,
             }),
             None => {
-                problem(format!("{} doesn't have the digest in plain letters", place.source.path.display()))
+                containers.remove(&name);
+                problem(format!("{} doesn't have the digest in plain letters", place.source.path.display()));
             }
         }
     }
-    (moved, problems)
+    Pins { moved, containers, problems }
 }
 
 /// The text with one digest in place of the other, within a span; and the line of that.

@@ -8,6 +8,7 @@ GET  /healthz       whether the database answers
 DATABASE_URL says where it is; libpq takes the password from PGPASSWORD.
 """
 
+import atexit
 import html
 import os
 from urllib.parse import parse_qs
@@ -58,6 +59,8 @@ pool = ConnectionPool(
     kwargs={"connect_timeout": 2, "tcp_user_timeout": 3000},
     open=True,
 )
+# Its threads would keep a worker from ending, until gunicorn kills it after graceful_timeout.
+atexit.register(pool.close)
 
 
 def page(connection):

@@ -1,0 +1,40 @@
+//! A soft reboot: all of userspace is new, and what asked for it lives on (systemd-soft-reboot.service(8)).
+
+use std::time::Duration;
+
+use super::containers::{DEBIAN, declare, forget, property, with};
+use super::stage::{On, Stage, Story, Told};
+
+/// The stories of this module.
+pub const STORIES: &[Story] =
+    &[Story { name: "a container lives through a soft reboot", on: On::Fast, tell: softly }];
+
+fn softly(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    let text = "image = 'debian:13'\nstop.timeout = 1\nautostart = false\n";
+    declare(machine, "stays", &format!("{text}survive-soft-reboot = true\npublish = ['8096:80']\n"))?;
+    declare(machine, "goes", text)?;
+    machine.sh("systemctl start stays-container goes-container")?;
+    let (pid, other) = (property(machine, "stays", "MainPID")?, property(machine, "goes", "MainPID")?);
+    let count: u32 = machine.sh("systemctl show -P SoftRebootsCount")?.parse().unwrap_or(0);
+    machine.run("timeout 10 systemctl soft-reboot --no-wall --no-block")?;
+    // Asked from outside, and anew each time: whatever asks in the machine ends with its userspace.
+    let again = format!("{} active", count + 1);
+    let up = || {
+        machine.let_pass(Duration::from_millis(500));
+        let asked = "echo $(systemctl show -P SoftRebootsCount) $(systemctl is-active multi-user.target)";
+        machine.run_for(asked, Duration::from_secs(5)).is_ok_and(|said| said.stdout.trim() == again)
+    };
+    assert!((0..40).any(|_| up()), "it isn't up again");
+    assert_eq!(machine.run(&format!("kill -0 {other}"))?.code, 1, "what didn't ask for it has ended");
+    assert_ne!(property(machine, "goes", "ActiveState")?, "active");
+    assert_eq!(property(machine, "stays", "MainPID")?, pid);
+    assert_eq!(property(machine, "stays", "ActiveState")?, "active");
+    // It is as it was: to look at, to enter, and to end.
+    assert_eq!(machine.sh("wharf exec stays hostname")?, "stays");
+    assert!(machine.sh("wharf ps")?.contains("8096:80"));
+    machine.sh("systemctl restart stays-container")?;
+    assert_ne!(property(machine, "stays", "MainPID")?, pid);
+    forget(machine, &["stays", "goes"])?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What the scripts of packages take away, and what they leave.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+fn packaging(name: &str) -> String {
+    format!("{}/packaging/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a script says, which has to succeed, with the commands of a folder before those of the host.
+fn said(command: &[&str], script: &str, at: &Path) -> String {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .args(["-ec", script])
+        .current_dir(at)
+        .env("AT", at)
+        .env("PATH", format!("{}:{}", at.display(), std::env::var("PATH").unwrap()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{script}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A folder as a purge may find it: another file system is mounted in it, a folder of the same one, and a file.
+const MOUNTED: &str = "mkdir -p outside 'wharf/volumes/a b' wharf/volumes/same wharf/volumes/.c wharf/layers/x; \
+    touch outside/kept wharf/volumes/file wharf/volumes/.c/d wharf/layers/x/y; \
+    mount -t tmpfs none 'wharf/volumes/a b'; touch 'wharf/volumes/a b/kept'; \
+    mount --bind outside wharf/volumes/same; mount --bind outside/kept wharf/volumes/file; ";
+
+#[test]
+fn a_purge_leaves_what_is_mounted_and_succeeds() {
+    if !rustix::process::geteuid().is_root() {
+        // Who may not mount has nothing to lose.
+        return;
+    }
+    let purge = format!(". {}; discard $AT/var/lib/wharf", packaging("debian/postrm"));
+    let uninstall = format!("{} --purge --destdir . >&2", packaging("uninstall"));
+    for (shell, script) in [("sh", purge), ("bash", uninstall)] {
+        let root = tempfile::tempdir().unwrap();
+        let at = &root.path().canonicalize().unwrap();
+        let discard = |before: &str| {
+            let script = format!(
+                "set -- abort; mkdir -p $AT/var/lib/wharf; cd $AT/var/lib; {before}cd $AT; {script}; \
+                 cd $AT/var/lib; find * | sort"
+            );
+            said(&["unshare", "--mount", shell], &script, at)
+        };
+        assert_eq!(
+            discard(MOUNTED),
+            "outside\noutside/kept\nwharf\nwharf/volumes\nwharf/volumes/a b\nwharf/volumes/a b/kept\n\
+             wharf/volumes/file\nwharf/volumes/same\nwharf/volumes/same/kept\n",
+            "{script}"
+        );
+        // The mounts went with their namespace.
+        assert_eq!(discard(""), "outside\noutside/kept\n", "{script}");
+        // One that is a file system of its own is emptied.
+        let whole = "mount -t tmpfs none wharf; mkdir -p wharf/layers/x; ";
+        assert_eq!(discard(whole), "outside\noutside/kept\nwharf\n", "{script}");
+    }
+}
+
+/// What systemd says of units that are called like Wharf's: one of Wharf's, somebody's, one whose file has a
+/// documentation of its own, one that runs and has no file any more.
+const UNITS: &str = r#"#!/bin/sh
+test "$1" = show || exec echo "$*"
+cat <<'END'
+Id=web-container.service
+ActiveState=active
+Documentation=man:wharf-container(5)
+ControlGroup=/wharf.slice/web-container.service
+
+Id=lxc-container.service
+ActiveState=active
+Documentation=https://example.org/man:wharf-container man:lxc(1)
+ControlGroup=/system.slice/lxc-container.service
+
+Documentation=https://example.org man:wharf-container(5) man:x(1)
+ControlGroup=
+ActiveState=inactive
+Id=my\x2dapp-container.service
+
+Id=gone-container@a.service
+Documentation=
+ActiveState=activating
+ControlGroup=/wharf.slice/gone-container@a.service
+END
+"#;
+
+#[test]
+fn a_package_that_goes_looks_at_its_own_containers_only() {
+    let root = tempfile::tempdir().unwrap();
+    let systemctl = root.path().join("systemctl");
+    fs::write(&systemctl, UNITS).unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let stop = format!("set -- upgrade; . {}; stop '*-container.service'", packaging("debian/prerm"));
+    assert_eq!(
+        said(&["sh"], &stop, root.path()),
+        "stop -- web-container.service my\\x2dapp-container.service gone-container@a.service\n"
+    );
+    // By hand, those that use something are looked for.
+    let uninstall = fs::read_to_string(packaging("uninstall")).unwrap();
+    let from = uninstall.find("    running=").unwrap();
+    let to = uninstall.find("    [[ -z $running ]]").unwrap();
+    let asks = format!("{}\necho $running", &uninstall[from..to]);
+    assert_eq!(said(&["bash"], &asks, root.path()), "web-container.service gone-container@a.service\n");
+}
