@@ -5,6 +5,8 @@
 //! property takes a twentieth. Many units are asked about side by side: 200 that run took 30 ms, and 49 ms one
 //! after the other.
 
+mod vitals;
+
 use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -13,6 +15,7 @@ use std::task::Poll;
 use zbus::export::futures_core::Stream;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
 
+pub use self::vitals::Vitals;
 use crate::plan::transient::{Command, Property};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";

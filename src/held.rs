@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! /var/lib/wharf/held/NAME.json    one container's mark (see `plan::held`), mode 0600
+//! /var/lib/wharf/held/NAME.{taking,taken,left,over}
+//!                                  the snapshots of its volumes, while there are any (see `snapshots`)
 //! /run/wharf/apply.lock            held (flock) by a `wharf apply` under way; its process id and its run are in it
 //! ```
 //!
@@ -32,6 +34,24 @@
 //!   ended since, and what waits has the new unit already;
 //! - `wharf image prune` and `remove`, which keep the image.
 //!
+//! With `snapshot = true` the volumes that it may write to are put back with a container, where what is tried is of
+//! another image. The mark has the name of their snapshots, and each start by the executor asks it what to do about them
+//! first:
+//!
+//! | step | mark | snapshots | a start after a kill or a power cut |
+//! |---|---|---|---|
+//! | its turn has come, its old version is stopped | trying | | |
+//! | the executor takes snapshots, before what its files say starts | trying | taking | drops them |
+//! | it is looked at | trying | taken | restores them |
+//! | it has proved itself | | taken, and nobody's | drops them |
+//! | or it hasn't, and is stopped | putting-back | taken | restores them |
+//! | the executor restores them, before the last good plan starts | putting-back | taken | restores all of them again |
+//! | that is done, durably | putting-back | over | drops them, and never restores them again |
+//! | that is over | failed | | |
+//!
+//! See [`snapshots`] for what is on disk. Where they can't be taken nothing is tried, and the mark ends as waiting: the
+//! image isn't known to fail.
+//!
 //! A mark counts only for what was tried: once the files or the image are something else, it is as if it weren't there,
 //! and so it is with what `restart-on-change` lists once the trial has failed. Before, what is in those doesn't count:
 //! what is tried may write there itself, and what it wrote counts as tried when it has failed. While its run lives, a
@@ -49,7 +69,10 @@
 //! only where the tag names what is good.
 //!
 //! A mark is written beside its place (`NAME.json.new`, which the next `wharf apply` sweeps), synced, renamed, and the
-//! folder synced; it is removed likewise. Only who has the lock writes or removes marks.
+//! folder synced; it is removed likewise. Only who has the lock writes or removes marks. What is known of snapshots the
+//! executor writes, and a container's starts are one after the other; who has the lock drops what is nobody's.
+
+pub mod snapshots;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -106,6 +129,13 @@ pub fn all(paths: &Paths) -> BTreeMap<ContainerName, Held> {
 /// # Errors
 /// It can't be written.
 pub fn keep(paths: &Paths, held: &Held) -> io::Result<()> {
+    let path = path(paths, held.name());
+    // No `.json` at the end: nobody takes it for a mark.
+    replace(paths, &path.with_extension("json.new"), &path, &serde_json::to_vec(held)?)
+}
+
+/// Writes a file of the folder, by way of another one, durably.
+fn replace(paths: &Paths, fresh: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = folder(paths);
     if !folder.is_dir() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -113,13 +143,10 @@ pub fn keep(paths: &Paths, held: &Held) -> io::Result<()> {
             File::open(above)?.sync_all()?;
         }
     }
-    let path = path(paths, held.name());
-    // No `.json` at the end: nobody takes it for a mark.
-    let fresh = path.with_extension("json.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&serde_json::to_vec(held)?)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
+    file.write_all(text)?;
     file.sync_all()?;
-    fs::rename(&fresh, &path)?;
+    fs::rename(fresh, path)?;
     File::open(&folder)?.sync_all()
 }
 

@@ -1,5 +1,7 @@
 //! Where things live on a host.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -8,12 +10,14 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     root: PathBuf,
+    /// Files elsewhere that are read in the place of those of the search path, by that place.
+    stand_ins: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Paths {
     /// Everything below `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), stand_ins: BTreeMap::new() }
     }
 
     /// Everything below a root that somebody named: `//` and a link to `/` are this host, and are dealt with
@@ -43,6 +47,35 @@ impl Paths {
     pub fn host(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The same, but that a file elsewhere is read where `place` of the search path is meant, whether there is a
+    /// file in that place or not.
+    #[must_use]
+    pub fn with_stand_in(mut self, place: PathBuf, file: PathBuf) -> Self {
+        self.stand_ins.insert(place, file);
+        self
+    }
+
+    /// What is read for a file of the search path: itself, or what stands in for it.
+    pub fn read_for(&self, place: &Path) -> PathBuf {
+        self.stand_ins.get(place).map_or_else(|| place.to_owned(), Clone::clone)
+    }
+
+    /// Whether anything stands in for what is there.
+    pub fn have_stand_ins(&self) -> bool {
+        !self.stand_ins.is_empty()
+    }
+
+    /// Whether a file of the search path, or a folder, is there, if only by what stands in.
+    pub fn is_there(&self, place: &Path) -> bool {
+        self.stand_ins.keys().any(|stand_in| stand_in.starts_with(place)) || place.exists()
+    }
+
+    /// What a folder has by stand-ins: their places in it, and folders of it that have some.
+    pub fn stand_ins_in(&self, folder: &Path) -> BTreeSet<OsString> {
+        let first = |place: &PathBuf| Some(place.strip_prefix(folder).ok()?.iter().next()?.to_owned());
+        self.stand_ins.keys().filter_map(first).collect()
     }
 
     /// The path as people know it: what [`Paths::host`] was given.

@@ -18,7 +18,7 @@ use crate::spec::ContainerName;
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// What kinds of failures there are, as the catalogue has them. The first eleven are those of the statuses by which a
+/// What kinds of failures there are, as the catalogue has them. The first twelve are those of the statuses by which a
 /// start fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
@@ -44,6 +44,8 @@ pub enum Kind {
     NoNewPrivileges,
     /// The list of system calls.
     SystemCalls,
+    /// The AppArmor profile.
+    AppArmor,
     /// The image isn't in the store.
     NoImage,
     /// The container's files have mistakes.
@@ -58,10 +60,14 @@ pub enum Kind {
     OutOfMemory,
     /// It wasn't ready in its time, ran longer than it may, or said nothing for too long.
     Late,
+    /// Its volumes can't be put back as they were.
+    NotRestored,
+    /// There can't be a snapshot of its volumes.
+    NoSnapshot,
 }
 
 /// All of them, each with its id: once given, it stays.
-pub const KINDS: [(Kind, &str); 18] = [
+pub const KINDS: [(Kind, &str); 21] = [
     (Kind::Config, "5895593278df49508bfc9a018811c5c9"),
     (Kind::Program, "7fe887e196274568a45442c6603f94ec"),
     (Kind::Folder, "53ca865e53ed4c8e818e0be09b3f05c2"),
@@ -73,6 +79,7 @@ pub const KINDS: [(Kind, &str); 18] = [
     (Kind::Root, "276f5101552d4ba1990a2dc18a60bbfc"),
     (Kind::NoNewPrivileges, "a1af3db69006483094b460bc5ab701ba"),
     (Kind::SystemCalls, "1fb31c09c3b04d09916179207c04c1b0"),
+    (Kind::AppArmor, "80a9f1b3e93f4e0aa3239570db75357f"),
     (Kind::NoImage, "ecffacdcd81e4a70add531a4e671a38f"),
     (Kind::BadFile, "7f9118e8bc2c462690bb0423f1762edc"),
     (Kind::Killed, "371cfdfb79db4aac9ee2307ab8f54160"),
@@ -80,6 +87,8 @@ pub const KINDS: [(Kind, &str); 18] = [
     (Kind::Ended, "1417add524694c74b7de1d9801c16be4"),
     (Kind::OutOfMemory, "0b4b2e2fcd894f5da9314a1ec0d48510"),
     (Kind::Late, "c16ff4173b1c4311b2e2ef1264186ed2"),
+    (Kind::NotRestored, "d40bc7f2b6d94942ba166f355d34ae59"),
+    (Kind::NoSnapshot, "2e7c5c37c8e940039bd34444158e0b62"),
 ];
 
 impl Kind {
@@ -100,6 +109,10 @@ pub struct About {
     pub digest: Option<String>,
     /// The unit whose log this belongs to.
     pub unit: Option<String>,
+    /// `VOLUME_NAMES=`, with spaces between them.
+    pub volumes: String,
+    /// `SNAPSHOT_NAME=`
+    pub snapshot: Option<String>,
 }
 
 impl About {
@@ -147,6 +160,8 @@ pub fn send(about: &About, priority: u8, kind: Option<Kind>, text: &str) -> bool
             ("IMAGE_NAME", about.image.as_deref()),
             ("IMAGE_DIGEST", about.digest.as_deref()),
             ("OBJECT_SYSTEMD_UNIT", about.unit.as_deref()),
+            ("VOLUME_NAMES", Some(about.volumes.as_str()).filter(|volumes| !volumes.is_empty())),
+            ("SNAPSHOT_NAME", about.snapshot.as_deref()),
             ("INVOCATION_ID", invocation.as_deref()),
         ] {
             if let Some(value) = value {

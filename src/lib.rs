@@ -52,7 +52,10 @@
 //!                 ├───────────► generate, root        as below, to show what they would do
 //!                 ├───────────► settings ──► generate, plan, check     what wharf.toml says now
 //!                 ├───────────► graph                 checked containers as text, DOT and SVG
+//!                 ├───────────► usage, net            what containers use, for stats, top and metrics
+//!                 ├───────────► doctor ──► sys, net, exec, lease, image    what a host lacks, by looking and trying
 //!                 ├───────────► exec, transient       `wharf run` waits for the executor; `wharf exec` becomes it
+//!                 ├───────────► volume ──► archive    data: exports, imports, snapshots; `wharf cp` is archive alone
 //!                 │
 //!  bin/wharf-generator ──► generate ──► plan ──► check ──► spec ──► report
 //!                            │           └──► unit
@@ -60,15 +63,16 @@
 //!  bin/wharf-executor ──► exec ──► plan::{process, steps}
 //!                           ├──► root ──► image
 //!                           ├──► sys · lease · volume ──► tree
-//!                           └──► net · names · running · last_good · held ──► watched
+//!                           └──► net · names · running · last_good · held ──► watched · volume
 //! ```
 //!
 //! [`spec`], [`report`], [`check`], [`plan`], [`mod@unit`] and [`graph`] are pure: no I/O, no clock, no
-//! environment; so are the types of [`settings`], beside the one function that reads. `spec`, `unit` and
+//! environment; so are the types of [`settings`], beside the one function that reads, and what [`doctor`] judges
+//! and leaves out. `spec`, `unit` and
 //! [`sys`] know nothing above them; `plan` and `sys` never meet, so that what happens is decided in one and
 //! done by the other. `unit` alone escapes for systemd, `sys` alone is unsafe, [`bus`] alone speaks D-Bus,
 //! [`net`] alone netlink and nftables, [`registry`] alone HTTP, and only [`cli`] and the binaries print.
-//! [`host`] says where things live, and [`journal`] takes Wharf's own words.
+//! [`host`] says where things live, [`apparmor`] what the kernel has of that, and [`journal`] takes Wharf's own words.
 //!
 //! | binary | is | links |
 //! |---|---|---|
@@ -96,6 +100,7 @@
 //! /run/wharf/stage                          empty; each executor mounts over it where nobody else sees it
 //! /etc/wharf/auth.json                      logins at registries (see `registry`)
 //! /var/lib/wharf/held/NAME.json             what a container falls back to, should a change of it fail (see `held`)
+//!                    /NAME.{taking,taken,left,over}   the snapshots of its volumes meanwhile (see `held::snapshots`)
 //! /var/lib/wharf                            kept: blobs, layers, refs, signatures and downloads that broke off
 //!                                           (see `image`), volumes, leases
 //! ```
@@ -170,6 +175,11 @@
 //!   from what these plans say, last good ones too. No such name needs a table of its own.
 //! - **The image's stop signal is sent by `ExecStop=`** and isn't in the unit: the generator runs before /var
 //!   needs to be mounted and may not read the store. A signal in the file is `KillSignal=`.
+//! - **What enters a container is confined as its first process is, and not as its file says.** Signals within a
+//!   container need one profile, also where that was started before the profile was loaded, or before an upgrade that
+//!   brought it.
+//! - **AppArmor's profile lets containers mount.** Who may mount at all is in a user namespace of the container's own,
+//!   and systemd or an engine in there must; what comes from outside is locked by the kernel.
 //! - **zbus and clap are in `wharf` only.** The generator is on the way of every boot, the executor of every
 //!   start. A test searches the built binaries.
 //! - **`wharf exec` turns into the executor, by way of a mount of that file alone that can't be written.** It
@@ -241,6 +251,19 @@
 //! - **A snapshot is restored as a copy, exchanged for the volume in one step.** The snapshot itself moved there would
 //!   be quicker, and after a power cut nobody could say whether to move it again. A volume isn't made a subvolume where
 //!   btrfs would allow it: a host's own snapshots would then go without its containers' data, which nobody asked for.
+//! - **Snapshots are taken and restored by the executor**, at the beginning of a start: of a restart, which is one job of
+//!   systemd's, that is the one place between stop and start, and it is passed by whatever starts the container next,
+//!   after a kill and a power cut too. `wharf apply` only writes into the mark that they are wanted.
+//! - **How far snapshots have come is a file's name**, changed by rename: it needs no room on a disk that the version
+//!   under trial has filled. "Restored" is durable before what is good runs, so that no start restores twice.
+//! - **`snapshot = true` counts for `wharf apply` too, and for another image only**: an edit that names a new version
+//!   can do to data what an update does. An edit of keys alone runs the same program, and takes back no data.
+//! - **`wharf cp` is two halves of a tar**, one that packs and one that unpacks, whichever way it goes, with a pipe in
+//!   between; exports and imports of volumes are one half each. It reaches a container by the descriptor of its root, from
+//!   the host, and enters no namespace: who owns what is worked out by the leased range of ids, and what is made there is
+//!   made under an id of the container's, which alone an idmapped mount takes.
+//! - **An import of a volume is exchanged with what is there**, as a restored snapshot is, and holds no lock while it
+//!   unpacks: a start waits for the exchange only.
 //! - **Whether a volume is in use is read from the kernel's lists of mounts**, as no process of Wharf's lives as long as
 //!   a container to hold a lock; only a start holds one, until its mount is in such a list.
 //! - **`wharf run` writes a container file**, in memory, and what comes after is the way of every file: the same checks,
@@ -261,6 +284,12 @@
 //! - **No tracing.** The executor's few lines go to the journal by its native protocol, with fields and an id for each
 //!   kind of failure ([`journal`]): that is some fifty lines, where a subscriber and its layers would be in every start.
 //!   Without a journal they go to standard error.
+//! - **What containers use is read from the cgroups' files**, and not asked of systemd, which would read the same files
+//!   for each property; systemd is asked for what only it knows: state, restarts, health, and when a run began. Not by
+//!   cgroups-rs either: what is missing is 0 there, where here it is unknown, and it brings a second D-Bus library.
+//!   Interfaces are counted by one answer of netlink's, the host's side of each pair.
+//! - **`wharf top` draws by crossterm alone**: one table needs no library of widgets, whose three dozen crates would be
+//!   there to lay it out. Its lines are those of `wharf stats`.
 //! - **rustix for nearly all calls**, as it is typed and skips libc; nix for the user database only, which is
 //!   libc's (NSS), and libc's own numbers.
 //! - **`wharf plan` makes its plan anew from the files**, and doesn't print the one of the last reload: it is
@@ -268,13 +297,22 @@
 //! - **`wharf graph` lays its pictures out itself**: on a server there is no graphviz, and its output differs
 //!   from version to version, where ours is the same bytes for the same files and can be kept in a
 //!   repository.
+//! - **`wharf doctor` tries what no version tells**: whether a file system takes mapped mounts, and overlayfs these, is
+//!   found by making them in a thread's own mount namespace. Each look is a thread with a limit of time, since what is
+//!   wrong with a host may be that something hangs; one that does is left behind.
+//! - **A report is made of keys that are known to be harmless**, and not by taking out those known to be secret: who
+//!   misspells `[environment]` has a secret under a key that nobody knows. What is left out is also looked for in the
+//!   journal and in all else.
 //! - **`wharf enable` doesn't trust what it wrote**: it asks the generator's own code what all files say
 //!   together, and the generator's links what systemd made of it. A later drop-in may have the last word, and
 //!   a reload may have failed the last time.
 
+pub mod apparmor;
+pub mod archive;
 pub mod bus;
 pub mod check;
 pub mod cli;
+pub mod doctor;
 pub mod exec;
 pub mod generate;
 pub mod graph;
@@ -298,5 +336,6 @@ pub mod transient;
 pub mod tree;
 pub mod trust;
 pub mod unit;
+pub mod usage;
 pub mod volume;
 pub mod watched;

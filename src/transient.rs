@@ -8,7 +8,7 @@
 //!         NAME.toml     the container file that would do the same
 //!         NAME.json     its plan
 //!         line          a socket at which `wharf run` waits for the executor; removed when that has come
-//!         leased        there if the name had leases before, which are then not given back
+//!         leased        the kinds of leases that are not given back, as the name had them before; all, if it is empty
 //!         restarts.json its last start, for the delay before the next
 //! ```
 //!
@@ -34,7 +34,7 @@ pub const BELOW_RUN: &str = "wharf/transient";
 
 /// The socket's name.
 const LINE: &str = "line";
-/// The mark that there were leases.
+/// The mark that there were leases, with the word of each kind.
 const LEASED: &str = "leased";
 
 /// Keeps others from making one, until it is dropped.
@@ -100,8 +100,12 @@ pub fn keep(paths: &Paths, container: &Container, toml: &str, plan_text: &str) -
     let write = || {
         fs::DirBuilder::new().mode(0o700).create(folder(paths, name))?;
         put(&file(paths, name), toml)?;
-        if lease::is_known(&paths.state(), name) || writes_its_ids(container) {
-            put(&folder(paths, name).join(LEASED), "")?;
+        let stay = |kind: &lease::Kind| {
+            kind.is_known(&paths.state(), name) || *kind == lease::Kind::Ids && writes_its_ids(container)
+        };
+        let kept: Vec<&str> = lease::Kind::ALL.into_iter().filter(stay).map(lease::Kind::word).collect();
+        if !kept.is_empty() {
+            put(&folder(paths, name).join(LEASED), &kept.join("\n"))?;
         }
         put(&plan(paths, name), plan_text)
     };
@@ -145,12 +149,20 @@ pub fn line_in(folder: &impl std::os::fd::AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{LINE}", folder.as_raw_fd()))
 }
 
-/// Gives its leases back, after its end, unless they are older than it.
+/// Gives its leases back, after its end, but for those that are older than it.
 ///
 /// # Errors
 /// They can't be removed.
 pub fn give_back_leases(paths: &Paths, name: &ContainerName, folder: &Path) -> Result<(), lease::LeaseError> {
-    if folder.join(LEASED).exists() { Ok(()) } else { lease::release(&paths.state(), name) }
+    let kept = match fs::read_to_string(folder.join(LEASED)) {
+        // Of a version that didn't tell them apart.
+        Ok(kept) if kept.is_empty() => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Ok(()),
+        kept => kept.unwrap_or_default(),
+    };
+    let mut own = lease::Kind::ALL.to_vec();
+    own.retain(|kind| !kept.lines().any(|word| word == kind.word()));
+    lease::release(&paths.state(), name, &own)
 }
 
 #[cfg(test)]
@@ -190,14 +202,23 @@ mod tests {
         assert_eq!(names(&paths), std::slice::from_ref(&name));
         assert_eq!(fs::read_to_string(plan(&paths, &name)).expect("read"), "plan");
         assert!(!folder(&paths, &name).join(LEASED).exists());
-        fs::create_dir_all(paths.state().join("leases/ids")).expect("made");
+        for kind in ["ids", "addresses"] {
+            fs::create_dir_all(paths.state().join("leases").join(kind)).expect("made");
+        }
         fs::write(paths.state().join("leases/ids/web"), "1").expect("written");
         keep(&paths, &container, "toml", "plan").expect("kept");
+        let known = || lease::Kind::ALL.map(|kind| kind.is_known(&paths.state(), &name));
+        // It gets an address, which it gives back alone.
+        fs::write(paths.state().join("leases/addresses/web"), "1").expect("written");
+        give_back_leases(&paths, &name, &folder(&paths, &name)).expect("given back");
+        assert_eq!(known(), [true, false]);
+        // Of an older version.
+        fs::write(folder(&paths, &name).join(LEASED), "").expect("written");
         give_back_leases(&paths, &name, &folder(&paths, &name)).expect("not given back");
-        assert!(lease::is_known(&paths.state(), &name));
+        assert_eq!(known(), [true, false]);
         fs::remove_file(folder(&paths, &name).join(LEASED)).expect("removed");
         give_back_leases(&paths, &name, &folder(&paths, &name)).expect("given back");
-        assert!(!lease::is_known(&paths.state(), &name));
+        assert_eq!(known(), [false, false]);
         forget(&paths, &name).expect("forgotten");
         assert_eq!(names(&paths), []);
     }

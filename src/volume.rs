@@ -7,13 +7,20 @@
 //!   .locks/NAME      flock: shared while a start mounts the volume, exclusive while a snapshot is made or restored
 //!   .snapshots/      see `snapshot`
 //!   .restoring-NAME/ a snapshot about to be the volume, or what was the volume before; see there
+//!   .importing-NAME/, .removing-NAME/   see `archive` and `listing`
 //!   NAME/            a volume, whole: owner, mode and first content are the image's
 //! ```
 //!
 //! **Commit order**: the copy under `.incoming-NAME`, `syncfs`, rename, `fsync` of `volumes`. A volume that
-//! is there is never touched again, but for a snapshot that is restored in its place.
+//! is there is never touched again, but for a snapshot that is restored or an archive that is imported in its place, and
+//! until somebody removes it.
 
+mod archive;
+mod listing;
 pub mod snapshot;
+
+pub use archive::{DataError, Exported, How, export, import};
+pub use listing::{Size, clear, names, remove, size};
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -151,6 +158,10 @@ fn lock(state: &Path, name: &str, operation: FlockOperation) -> Result<Hold, Vol
     if !is_name(name) {
         return Err(VolumeError::Name(name.to_owned()));
     }
+    lock_file(state, name, operation)
+}
+
+fn lock_file(state: &Path, name: &str, operation: FlockOperation) -> Result<Hold, VolumeError> {
     let locks = state.join("volumes/.locks");
     folder(&locks)?;
     let path = locks.join(name);

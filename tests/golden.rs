@@ -99,6 +99,13 @@ fn main() -> ExitCode {
         fs::create_dir_all(root.path().join("srv/blue"))?;
         steps(root.path(), &case.join("expected"), &["web@", "web@blue", "web@green", "folder"])
     }));
+    trials.push(Trial::test("steps/apparmor", || {
+        let root = tempfile::tempdir()?;
+        let case = here("tests/steps/apparmor");
+        copy_root(&case, root.path());
+        fs::create_dir_all(root.path().join("srv/root"))?;
+        steps(root.path(), &case.join("expected"), &["own", "free"])
+    }));
     trials.push(Trial::test("steps/images", || {
         let root = tempfile::tempdir()?;
         // The same files as where units are compared.

@@ -64,6 +64,22 @@ need_manual_tools() {
     python3 -c 'import jsonschema' 2>/dev/null || install_packages python3-jsonschema
 }
 
+# Who understands what is measured.
+need_metrics_tools() {
+    /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || install_packages python3 python3-prometheus-client
+}
+
+# Ansible, and what looks at playbooks and collections.
+need_ansible_tools() {
+    need ansible-playbook ansible-core ansible-lint ansible-lint git git python3 python3
+    /usr/bin/python3 -c 'import pytest, hypothesis' 2>/dev/null || install_packages python3-pytest python3-hypothesis
+}
+
+# What builds packages, and judges them.
+need_packaging_tools() {
+    need dpkg-buildpackage dpkg-dev dh debhelper dh_apparmor dh-apparmor lintian lintian rpmbuild rpm xz xz-utils
+}
+
 # Namespaces with a network of their own.
 need_net_tools() {
     need ip iproute2 nft nftables

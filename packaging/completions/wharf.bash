@@ -28,11 +28,17 @@ _wharf() {
             wharf,commit)
                 cmd="wharf__subcmd__commit"
                 ;;
+            wharf,cp)
+                cmd="wharf__subcmd__cp"
+                ;;
             wharf,diff)
                 cmd="wharf__subcmd__diff"
                 ;;
             wharf,disable)
                 cmd="wharf__subcmd__disable"
+                ;;
+            wharf,doctor)
+                cmd="wharf__subcmd__doctor"
                 ;;
             wharf,enable)
                 cmd="wharf__subcmd__enable"
@@ -58,8 +64,17 @@ _wharf() {
             wharf,logs)
                 cmd="wharf__subcmd__logs"
                 ;;
+            wharf,metrics)
+                cmd="wharf__subcmd__metrics"
+                ;;
+            wharf,network)
+                cmd="wharf__subcmd__network"
+                ;;
             wharf,plan)
                 cmd="wharf__subcmd__plan"
+                ;;
+            wharf,port)
+                cmd="wharf__subcmd__port"
                 ;;
             wharf,ps)
                 cmd="wharf__subcmd__ps"
@@ -79,14 +94,23 @@ _wharf() {
             wharf,start)
                 cmd="wharf__subcmd__start"
                 ;;
+            wharf,stats)
+                cmd="wharf__subcmd__stats"
+                ;;
             wharf,status)
                 cmd="wharf__subcmd__status"
                 ;;
             wharf,stop)
                 cmd="wharf__subcmd__stop"
                 ;;
+            wharf,top)
+                cmd="wharf__subcmd__top"
+                ;;
             wharf,update)
                 cmd="wharf__subcmd__update"
+                ;;
+            wharf,volume)
+                cmd="wharf__subcmd__volume"
                 ;;
             wharf__subcmd__image,export)
                 cmd="wharf__subcmd__image__subcmd__export"
@@ -139,6 +163,39 @@ _wharf() {
             wharf__subcmd__image,verify)
                 cmd="wharf__subcmd__image__subcmd__verify"
                 ;;
+            wharf__subcmd__network,inspect)
+                cmd="wharf__subcmd__network__subcmd__inspect"
+                ;;
+            wharf__subcmd__network,list)
+                cmd="wharf__subcmd__network__subcmd__list"
+                ;;
+            wharf__subcmd__volume,drop-snapshot)
+                cmd="wharf__subcmd__volume__subcmd__drop__subcmd__snapshot"
+                ;;
+            wharf__subcmd__volume,export)
+                cmd="wharf__subcmd__volume__subcmd__export"
+                ;;
+            wharf__subcmd__volume,import)
+                cmd="wharf__subcmd__volume__subcmd__import"
+                ;;
+            wharf__subcmd__volume,inspect)
+                cmd="wharf__subcmd__volume__subcmd__inspect"
+                ;;
+            wharf__subcmd__volume,list)
+                cmd="wharf__subcmd__volume__subcmd__list"
+                ;;
+            wharf__subcmd__volume,prune)
+                cmd="wharf__subcmd__volume__subcmd__prune"
+                ;;
+            wharf__subcmd__volume,restore)
+                cmd="wharf__subcmd__volume__subcmd__restore"
+                ;;
+            wharf__subcmd__volume,snapshot)
+                cmd="wharf__subcmd__volume__subcmd__snapshot"
+                ;;
+            wharf__subcmd__volume,snapshots)
+                cmd="wharf__subcmd__volume__subcmd__snapshots"
+                ;;
             *)
                 ;;
         esac
@@ -146,7 +203,7 @@ _wharf() {
 
     case "${cmd}" in
         wharf)
-            opts="-h -V --root --help --version check plan graph inspect keys ps changed run apply update exec shell diff commit enable disable image fsck start stop restart reload status logs"
+            opts="-h -V --root --help --version check plan graph inspect keys ps stats top metrics port changed run apply update exec shell diff commit cp enable disable image fsck volume network doctor start stop restart reload status logs"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,12 +243,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__changed)
-            opts="-h --json --root --help"
+            opts="-h --json --format --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -204,12 +265,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__check)
-            opts="-h --json --root --help"
+            opts="-h --as --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -267,6 +332,28 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        wharf__subcmd__cp)
+            opts="-a -h --owner --keep-set-id --archive --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         wharf__subcmd__diff)
             opts="-h --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -292,6 +379,28 @@ _wharf() {
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__doctor)
+            opts="-h --json --report --no-journal --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --report)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -456,12 +565,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__image__subcmd__history)
-            opts="-h --json --root --help"
+            opts="-h --json --format --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -554,12 +667,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__image__subcmd__list)
-            opts="-h --json --root --help"
+            opts="-h --json --format --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -910,12 +1027,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__keys)
-            opts="-h --json --root --help"
+            opts="-h --json --format --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -945,6 +1066,90 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        wharf__subcmd__metrics)
+            opts="-h --textfile --format --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --textfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "openmetrics prometheus" -- "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__network)
+            opts="-h --root --help list inspect"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__network__subcmd__inspect)
+            opts="-h --json --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__network__subcmd__list)
+            opts="-h --json --format --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         wharf__subcmd__plan)
             opts="-h --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -963,13 +1168,39 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        wharf__subcmd__ps)
-            opts="-a -h --json --all --root --help"
+        wharf__subcmd__port)
+            opts="-h --json --format --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__ps)
+            opts="-a -h --json --format --all --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1018,7 +1249,7 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__run)
-            opts="-d -t -T -i -v -e -m -p -u -w -h --name --detach --tty --terminal --no-tty --no-terminal --pull --toml --interactive --rm --ephemeral --read-only --volume --tmpfs --description --entrypoint --env --environment --env-file --environment-files --group --health-cmd --health.command --health.http --health.image --health.interval --health.on-failure --health.retries --health.start-period --health.tcp --health.timeout --hostname --init --limits.cpu --cpu-weight --limits.cpu-weight --cpuset-cpus --limits.cpus --limits.io-weight --memory --limits.memory --limits.memory-high --limits.open-files --limits.swap --pids-limit --limits.tasks --link --links --mount --mounts --network --notify-access --publish --ready --reload.command --reload.signal --reload.wait --restart --restart-on-change --rootfs --runtime --stop-signal --stop.signal --stop-timeout --stop.timeout --survive-soft-reboot --systemd.Service --systemd.Unit --type --update --user --user-namespace --workdir --working-directory --root --help"
+            opts="-d -t -T -i -v -e -m -p -u -w -h --name --detach --tty --terminal --no-tty --no-terminal --pull --toml --interactive --rm --ephemeral --read-only --volume --tmpfs --apparmor --description --entrypoint --env --environment --env-file --environment-files --group --health-cmd --health.command --health.http --health.image --health.interval --health.on-failure --health.retries --health.start-period --health.tcp --health.timeout --hostname --init --limits.cpu --cpu-weight --limits.cpu-weight --cpuset-cpus --limits.cpus --limits.io-weight --memory --limits.memory --limits.memory-high --limits.open-files --limits.swap --pids-limit --limits.tasks --link --links --mount --mounts --network --notify-access --publish --ready --reload.command --reload.signal --reload.wait --restart --restart-on-change --rootfs --runtime --stop-signal --stop.signal --stop-timeout --stop.timeout --survive-soft-reboot --systemd.Service --systemd.Unit --type --update --user --user-namespace --workdir --working-directory --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1041,6 +1272,10 @@ _wharf() {
                     return 0
                     ;;
                 --tmpfs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --apparmor)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1375,6 +1610,36 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        wharf__subcmd__stats)
+            opts="-a -i -h --all --interval --json --format --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -i)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         wharf__subcmd__status)
             opts="-h --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1411,6 +1676,56 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        wharf__subcmd__top)
+            opts="-a -d -s -r -f -b -n -h --all --interval --sort --reverse --filter --batch --iterations --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -W "name cpu memory io network restarts health" -- "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -W "name cpu memory io network restarts health" -- "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --iterations)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         wharf__subcmd__update)
             opts="-h --dry-run --pin --settle --no-wait --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1419,6 +1734,202 @@ _wharf() {
             fi
             case "${prev}" in
                 --settle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume)
+            opts="-h --root --help list inspect export import prune snapshot snapshots restore drop-snapshot"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__drop__subcmd__snapshot)
+            opts="-h --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__export)
+            opts="-o -h --output --live --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__import)
+            opts="-h --replace --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__inspect)
+            opts="-s -h --json --size --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__list)
+            opts="-s -h --json --format --size --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__prune)
+            opts="-h --yes --json --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__restore)
+            opts="-h --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__snapshot)
+            opts="-h --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        wharf__subcmd__volume__subcmd__snapshots)
+            opts="-h --json --format --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -33,6 +33,10 @@ complete -c wharf -n "__fish_wharf_needs_command" -f -a "graph" -d 'Show contain
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "inspect" -d 'Show what was asked of a container, and what is in force'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "keys" -d 'Show what can be written in the files of containers and images, and in wharf.toml'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "ps" -d 'List containers and how they are'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "stats" -d 'Show what running containers use: CPU, memory, block devices, network'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "top" -d 'Show what running containers use, again and again'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "metrics" -d 'Print what containers are and use, in OpenMetrics form'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "port" -d 'Show published ports of containers, and where they lead'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "changed" -d 'List running containers whose files or image have changed since they started'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "run" -d 'Run a container that no file declares, until it ends'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "apply" -d 'Have what runs become what the files say; what doesn\'t work is put back'
@@ -41,16 +45,21 @@ complete -c wharf -n "__fish_wharf_needs_command" -f -a "exec" -d 'Run a program
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "shell" -d 'Open a shell in a running container'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "diff" -d 'Show what a running container has changed of its image'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "commit" -d 'Make an image of a running container'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "cp" -d 'Copy files out of a running container, or into it'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "enable" -d 'Have boot start a container'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "disable" -d 'Have boot leave a container alone'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "image" -d 'Import, pull, list, show, name and remove images'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "fsck" -d 'Check the images of the store, file by file'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "volume" -d 'List, show, export, import and snapshot volumes'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "network" -d 'List networks, and show who is on them'
+complete -c wharf -n "__fish_wharf_needs_command" -f -a "doctor" -d 'Look for what keeps containers from running on this host, and say what to do about it'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "start" -d 'systemd\'s: systemctl start NAME-container'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "stop" -d 'systemd\'s: systemctl stop NAME-container'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "restart" -d 'systemd\'s: systemctl restart NAME-container'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "reload" -d 'systemd\'s: systemctl reload NAME-container'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "status" -d 'systemd\'s: systemctl status NAME-container'
 complete -c wharf -n "__fish_wharf_needs_command" -f -a "logs" -d 'systemd\'s: journalctl -u NAME-container'
+complete -c wharf -n "__fish_wharf_using_subcommand check" -l as -d 'Check FILE as if it lay in PATH of the search path: with its drop-ins and neighbours there' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand check" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand check" -l json -d 'One object, as below'
 complete -c wharf -n "__fish_wharf_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -68,13 +77,46 @@ complete -c wharf -n "__fish_wharf_using_subcommand inspect" -l root -d 'Put DIR
 complete -c wharf -n "__fish_wharf_using_subcommand inspect" -l json -d 'One object, as below'
 complete -c wharf -n "__fish_wharf_using_subcommand inspect" -l show-environment -d 'Values of the environment too, which may be secret'
 complete -c wharf -n "__fish_wharf_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand keys" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
 complete -c wharf -n "__fish_wharf_using_subcommand keys" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
-complete -c wharf -n "__fish_wharf_using_subcommand keys" -l json -d 'An array of objects, as below'
+complete -c wharf -n "__fish_wharf_using_subcommand keys" -l json -d 'One array of objects, as below'
 complete -c wharf -n "__fish_wharf_using_subcommand keys" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand ps" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
 complete -c wharf -n "__fish_wharf_using_subcommand ps" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand ps" -l json -d 'One array of objects, as below'
 complete -c wharf -n "__fish_wharf_using_subcommand ps" -s a -l all -d 'Templates too, which run only as instances'
 complete -c wharf -n "__fish_wharf_using_subcommand ps" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand stats" -s i -l interval -d 'How long to measure; with 0, only what can be read at once' -r
+complete -c wharf -n "__fish_wharf_using_subcommand stats" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
+complete -c wharf -n "__fish_wharf_using_subcommand stats" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand stats" -s a -l all -d 'Those that don\'t run, too'
+complete -c wharf -n "__fish_wharf_using_subcommand stats" -l json -d 'One array of objects, as below'
+complete -c wharf -n "__fish_wharf_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s d -l interval -d 'From one look to the next' -r
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s s -l sort -d 'What to sort by' -r -f -a "name\t'By name'
+cpu\t'By CPU time'
+memory\t'By memory'
+io\t'By what goes to and from block devices'
+network\t'By what is received and sent'
+restarts\t'By restarts'
+health\t'By health, the bad ones first'"
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s f -l filter -d 'Only names with this in them' -r
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s n -l iterations -d 'End after so many tables' -r
+complete -c wharf -n "__fish_wharf_using_subcommand top" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s a -l all -d 'Those that don\'t run, too'
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s r -l reverse -d 'The other way round'
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s b -l batch -d 'Print table after table, which needs no terminal'
+complete -c wharf -n "__fish_wharf_using_subcommand top" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand metrics" -l textfile -d 'Into this file, in the place of an older one' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand metrics" -l format -d 'Without it: openmetrics, and prometheus with --textfile' -r -f -a "openmetrics\t'OpenMetrics 1.0'
+prometheus\t'The text format of Prometheus, which node_exporter reads from files'"
+complete -c wharf -n "__fish_wharf_using_subcommand metrics" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand metrics" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand port" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
+complete -c wharf -n "__fish_wharf_using_subcommand port" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand port" -l json -d 'One array of objects, as below'
+complete -c wharf -n "__fish_wharf_using_subcommand port" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand changed" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
 complete -c wharf -n "__fish_wharf_using_subcommand changed" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand changed" -l json -d 'One array of objects, as below'
 complete -c wharf -n "__fish_wharf_using_subcommand changed" -s h -l help -d 'Print help'
@@ -84,6 +126,7 @@ always\t'Each time'
 never\t'Never'"
 complete -c wharf -n "__fish_wharf_using_subcommand run" -s v -l volume -d 'A folder of the host, or a named volume that is kept' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l tmpfs -d 'Memory, gone with the container' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l apparmor -d 'The AppArmor profile that confines the program and all that enters the container' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l description -d 'One line for people' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l entrypoint -d 'Replaces the image\'s entry point, and with it the image\'s command' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -s e -l environment -l env -d 'Variables of the environment' -r
@@ -184,6 +227,11 @@ complete -c wharf -n "__fish_wharf_using_subcommand commit" -l workdir -d 'The w
 complete -c wharf -n "__fish_wharf_using_subcommand commit" -l stop-signal -d 'The signal that stops it' -r
 complete -c wharf -n "__fish_wharf_using_subcommand commit" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand commit" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand cp" -l owner -d 'Everything belongs to this user and group there, by number' -r
+complete -c wharf -n "__fish_wharf_using_subcommand cp" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand cp" -l keep-set-id -d 'With set-user-id and set-group-id bits and file capabilities of what comes out of a container'
+complete -c wharf -n "__fish_wharf_using_subcommand cp" -s a -l archive -d 'As always; for those who type -a or -r'
+complete -c wharf -n "__fish_wharf_using_subcommand cp" -s h -l help -d 'Print help'
 complete -c wharf -n "__fish_wharf_using_subcommand enable" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand enable" -l no-reload -d 'Leave `systemctl daemon-reload` to somebody else; never done with --root, or where systemd isn\'t running'
 complete -c wharf -n "__fish_wharf_using_subcommand enable" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -258,11 +306,13 @@ complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subco
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from export" -s o -l output -d 'The tar, instead of standard output' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from export" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from history" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from history" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
-complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from history" -l json -d 'As JSON, for programs'
+complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from history" -l json -d 'One array of objects, as below'
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from list" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from list" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
-complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from list" -l json -d 'As JSON, for programs'
+complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from list" -l json -d 'One array of objects, as below'
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from inspect" -l platform -d 'With --remote: for another kind of machine' -r
 complete -c wharf -n "__fish_wharf_using_subcommand image; and __fish_seen_subcommand_from inspect" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
@@ -300,6 +350,63 @@ complete -c wharf -n "__fish_wharf_using_subcommand fsck" -l quick -d 'Presence,
 complete -c wharf -n "__fish_wharf_using_subcommand fsck" -l repair -d 'Put right what can be'
 complete -c wharf -n "__fish_wharf_using_subcommand fsck" -l json -d 'As JSON, for programs'
 complete -c wharf -n "__fish_wharf_using_subcommand fsck" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "list" -d 'List volumes, and who uses them'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "inspect" -d 'Show a volume: where it is, who has it where, and its snapshots'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "export" -d 'Write a volume as a tar'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "import" -d 'Make a volume of a tar'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "prune" -d 'Remove volumes that nothing names'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "snapshot" -d 'Take a snapshot of a volume that nobody uses'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "snapshots" -d 'List snapshots'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "restore" -d 'Put what a volume was at a snapshot in the place of what it is'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and not __fish_seen_subcommand_from list inspect export import prune snapshot snapshots restore drop-snapshot" -f -a "drop-snapshot" -d 'Remove snapshots of a volume'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from list" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from list" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from list" -l json -d 'One array of objects, as below'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from list" -s s -l size -d 'With what each takes on the disk, which means a look at every file'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from inspect" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from inspect" -l json -d 'As JSON, for programs'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s s -l size -d 'With what it takes on the disk, which means a look at every file'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from export" -s o -l output -d 'To this file, and not to standard output' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from export" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from export" -l live -d 'Also while it is in use: as it is at each moment'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from import" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from import" -l replace -d 'In the place of what it is now'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from prune" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from prune" -l yes -d 'Remove them, with all that is in them'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from prune" -l json -d 'As JSON, for programs'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from snapshot" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from snapshots" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from snapshots" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from snapshots" -l json -d 'One array of objects, as below'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from snapshots" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from restore" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from drop-snapshot" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand volume; and __fish_seen_subcommand_from drop-snapshot" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand network; and not __fish_seen_subcommand_from list inspect" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand network; and not __fish_seen_subcommand_from list inspect" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand network; and not __fish_seen_subcommand_from list inspect" -f -a "list" -d 'List networks'
+complete -c wharf -n "__fish_wharf_using_subcommand network; and not __fish_seen_subcommand_from list inspect" -f -a "inspect" -d 'Show a network: subnets, containers with their addresses and names, links, published ports'
+complete -c wharf -n "__fish_wharf_using_subcommand network; and __fish_seen_subcommand_from list" -l format -d 'A line for each, made of the keys of the JSON: \'{name} {state}\'; or `table`, `json`' -r
+complete -c wharf -n "__fish_wharf_using_subcommand network; and __fish_seen_subcommand_from list" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand network; and __fish_seen_subcommand_from list" -l json -d 'One array of objects, as below'
+complete -c wharf -n "__fish_wharf_using_subcommand network; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand network; and __fish_seen_subcommand_from inspect" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand network; and __fish_seen_subcommand_from inspect" -l json -d 'As JSON, for programs'
+complete -c wharf -n "__fish_wharf_using_subcommand network; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand doctor" -l report -d 'Write an archive for a bug report as well, here or to FILE, which must not be there yet' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand doctor" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
+complete -c wharf -n "__fish_wharf_using_subcommand doctor" -l json -d 'One object, as below'
+complete -c wharf -n "__fish_wharf_using_subcommand doctor" -l no-journal -d 'Without the journal in that archive'
+complete -c wharf -n "__fish_wharf_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c wharf -n "__fish_wharf_using_subcommand start" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand start" -s h -l help -d 'Print help'
 complete -c wharf -n "__fish_wharf_using_subcommand stop" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F

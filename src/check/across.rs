@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Checked, Network};
+use super::{Checked, Mount, MountKind, Network};
 use crate::report::{Finding, Place};
 use crate::spec::{ContainerName, HOST, Link, LinkTarget, Protocol, Publish, nearest};
 
@@ -29,6 +29,7 @@ pub fn across(all: &All<'_>) -> Found {
     found.extend(Graph::new(all).circles());
     found.extend(same_ports(all));
     found.extend(super::socket::across(all));
+    found.extend(same_volumes(all));
     found
 }
 
@@ -266,6 +267,34 @@ fn targets<'a>(all: &All<'a>, name: &ContainerName) -> Vec<(ContainerName, &'a C
         .filter_map(|(link, place)| Some((of(link)?, *owner, place)))
         .filter(|(to, ..)| to != name && declares(all, to).is_some())
         .collect()
+}
+
+/// What asks for snapshots of a volume has it for itself: with it, the data of others would be put back.
+fn same_volumes(all: &All<'_>) -> Found {
+    let has = |checked: &Checked, volume: &str| {
+        let is = |mount: &Mount| matches!(&mount.kind, MountKind::Volume(other) if other.name == volume);
+        checked.container.as_ref().is_some_and(|container| container.mounts.iter().any(is))
+    };
+    let mut found = Found::new();
+    for (name, checked) in all {
+        let container = checked.container.as_ref().filter(|container| container.snapshot);
+        let Some((container, place)) = container.zip(checked.connections.snapshot.as_ref()) else { continue };
+        for volume in container.writes_to() {
+            let Some((other, _)) = all.iter().find(|(other, of)| other != &name && has(of, volume)) else {
+                continue;
+            };
+            let finding = Finding::warning(
+                place.clone(),
+                format!("`snapshot` asks for volume {volume} alone, and {other} has it as well"),
+            )
+            .hint(format!(
+                "updates of {name} are refused while {other} runs, as its data would be put back too: give one of \
+                 them a volume of its own, or leave `snapshot` out"
+            ));
+            found.push(((*name).clone(), finding));
+        }
+    }
+    found
 }
 
 /// Two containers that boot starts can't have the same port. What is started by hand may take turns.

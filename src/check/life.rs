@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::model::written;
 use super::paths;
-use super::{Kind, Restart, RootSource, Rules, Starting, Stop, Update, plain};
+use super::{Kind, Mount, Restart, RootSource, Rules, Starting, Stop, Update, plain};
 use crate::report::{Finding, Source};
 use crate::spec::{ContainerName, Signal, duration};
 
@@ -66,6 +67,34 @@ pub fn update(rules: &mut Rules<'_>, source: Option<&RootSource>) -> Update {
         _ => {}
     }
     update
+}
+
+/// `snapshot`, of the volumes that it may write to.
+pub fn snapshot(rules: &mut Rules<'_>, source: Option<&RootSource>, kind: Kind, mounts: &[Mount]) -> bool {
+    let snapshot = rules.flag("snapshot").unwrap_or(false);
+    let Some(entry) = rules.get("snapshot").filter(|_| snapshot) else { return snapshot };
+    let key = entry.key.clone();
+    let (message, hint) = match source {
+        Some(RootSource::Folder(_)) => {
+            rules.error(
+                &key,
+                "`snapshot` has no image that could be updated",
+                "leave it out beside `rootfs`",
+            );
+            return snapshot;
+        }
+        _ if kind == Kind::Job => (
+            "`snapshot` is never taken of a job's volumes: updates don't restart it",
+            "leave it out; or have the job's program keep what it needs",
+        ),
+        _ if written(mounts).is_empty() => (
+            "`snapshot` has no volume to be taken of: only named ones that can be written to count",
+            "under [mounts]: \"/data\" = { volume = \"NAME\" }; binds and memory are never put back",
+        ),
+        _ => return snapshot,
+    };
+    rules.findings.push(Finding::warning(key, message).hint(hint));
+    snapshot
 }
 
 /// `autostart`: for a template never, and for an instance only where its own files say so, since the

@@ -25,9 +25,9 @@ pub use ending::Ending;
 pub use host::{CheckedSettings, settings};
 pub use image::{CheckedImage, DeclaredImage, ForAll, From, Pull, Supplies, image, images};
 pub use model::{
-    Bind, Container, EnvironmentFile, Health, HealthCheck, Limits, Mount, MountKind, Network, NotifyAccess,
-    OnFailure, Ready, Reload, Restart, RootMode, RootSource, Stop, Supply, SystemdSections, Tmpfs, Update,
-    UserName, Volume,
+    AppArmor, Bind, Container, EnvironmentFile, Health, HealthCheck, Limits, Mount, MountKind, Network,
+    NotifyAccess, OnFailure, Ready, Reload, Restart, RootMode, RootSource, Stop, Supply, SystemdSections,
+    Tmpfs, Update, UserName, Volume,
 };
 pub use process::UserNameError;
 pub use socket::{Proxy, Socket};
@@ -78,6 +78,8 @@ pub struct Connections {
     pub publish: Vec<(Publish, Place)>,
     /// `listen` of `[socket]`.
     pub listen: Vec<(Listen, Place)>,
+    /// Where it asks for snapshots of its volumes, which nobody else may use then.
+    pub snapshot: Option<Place>,
 }
 
 /// Checks a container's merged files.
@@ -173,6 +175,7 @@ fn container(
     let (user, group) = process::user_and_group(rules);
     let init = rules.flag("init").unwrap_or(false);
     let user_namespace = rules.flag("user-namespace").unwrap_or(true);
+    let apparmor = process::apparmor(rules);
     let mounts = mounts::mounts(rules);
     let limits = limits::limits(rules);
     let stop = life::stop(rules);
@@ -180,6 +183,7 @@ fn container(
     let restart = life::restart(rules, starting);
     let restart_on_change = life::restart_on_change(rules);
     let update = life::update(rules, source.as_ref());
+    let snapshot = life::snapshot(rules, source.as_ref(), starting.kind, &mounts);
     let health = health::health(rules, restart);
     let ready = ready::ready(rules);
     let notify_access = ready::notify_access(rules, ready, init);
@@ -203,6 +207,7 @@ fn container(
         hostname,
         init,
         user_namespace,
+        apparmor,
         network: connections.network?,
         links: connections.links.iter().map(|(link, _)| link.clone()).collect(),
         publish: connections.publish.iter().map(|(publish, _)| *publish).collect(),
@@ -214,6 +219,7 @@ fn container(
         notify_access,
         restart_on_change,
         update,
+        snapshot,
         reload,
         health,
         kind: starting.kind,

@@ -6,7 +6,7 @@
 //! In a template (`web@`) texts may hold `%i`, the instance, and `%%`, a percent sign; [`Container::instance`]
 //! replaces them. Everywhere else `%` means itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +48,9 @@ pub struct Container {
     pub init: bool,
     /// `user-namespace`: ids inside are a leased range outside.
     pub user_namespace: bool,
+    /// `apparmor`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub apparmor: AppArmor,
     /// `network`.
     pub network: Network,
     /// `links`, in the order of the file; never to itself, and no name twice.
@@ -74,6 +77,9 @@ pub struct Container {
     /// `update`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub update: Update,
+    /// `snapshot`: whether volumes are put back with the image.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub snapshot: bool,
     /// `[reload]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reload>,
@@ -109,6 +115,22 @@ impl Container {
     pub fn has_init(&self) -> bool {
         self.init || self.health.is_some()
     }
+
+    /// The named volumes that it may write to.
+    pub fn writes_to(&self) -> BTreeSet<&str> {
+        written(&self.mounts)
+    }
+}
+
+/// The named volumes that can be written to.
+pub(super) fn written(mounts: &[Mount]) -> BTreeSet<&str> {
+    fn name(mount: &Mount) -> Option<&str> {
+        match &mount.kind {
+            MountKind::Volume(volume) if !volume.read_only => Some(&volume.name),
+            MountKind::Volume(_) | MountKind::Bind(_) | MountKind::Tmpfs(_) => None,
+        }
+    }
+    mounts.iter().filter_map(name).collect()
 }
 
 /// What holds where nothing is written needn't stand in a plan.
@@ -166,6 +188,19 @@ pub enum UserName {
     Id(u32),
     /// A name, looked up in the image's own passwd or group file.
     Name(String),
+}
+
+/// `apparmor`: which profile confines the container's programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AppArmor {
+    /// Wharf's own, where it is loaded.
+    #[default]
+    Own,
+    /// This one, and nothing runs without it.
+    Profile(String),
+    /// None.
+    Unconfined,
 }
 
 /// What the container sees of the network.

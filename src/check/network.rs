@@ -24,7 +24,8 @@ pub fn connections(rules: &mut Rules<'_>, hostname: &str) -> Connections {
     let links = links(rules, network, hostname);
     let publish = publish(rules, network);
     let listen = socket::ports(rules);
-    Connections { network, links, publish, listen }
+    let snapshot = rules.get("snapshot").map(|entry| entry.key.clone());
+    Connections { network, links, publish, listen, snapshot }
 }
 
 /// `network`: the default one, none or the host's, until there are others.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{EnvironmentFile, Rules, UserName, paths, plain};
+use super::{AppArmor, EnvironmentFile, Rules, UserName, paths, plain};
 use crate::report::Place;
 use crate::spec::{ContainerName, Data};
 
@@ -103,6 +103,33 @@ pub fn environment_files(rules: &mut Rules<'_>) -> Vec<EnvironmentFile> {
         }
     }
     files
+}
+
+/// The longest name of a profile that the kernel is asked for, as for a file's name.
+const PROFILE_MAX: usize = 255;
+
+/// `apparmor`. Which profiles there are is known to the host alone, at the start.
+pub fn apparmor(rules: &mut Rules<'_>) -> AppArmor {
+    match rules.text("apparmor") {
+        None => AppArmor::Own,
+        Some(("unconfined", _)) => AppArmor::Unconfined,
+        // The kernel reads `&` as two profiles at a time, and a name to the next blank.
+        Some((name, _))
+            if !name.is_empty()
+                && name.len() <= PROFILE_MAX
+                && name.chars().all(|c| c.is_ascii_graphic() && c != '&') =>
+        {
+            AppArmor::Profile(name.to_owned())
+        }
+        Some((name, place)) => {
+            rules.error(
+                place,
+                format!("\"{}\" of `apparmor` can't be the name of a profile", name.escape_debug()),
+                "write a name that `aa-status` lists, or \"unconfined\" for no profile",
+            );
+            AppArmor::Own
+        }
+    }
 }
 
 /// `working-directory`.

@@ -2,8 +2,8 @@
 
 use super::process::fit_hostname;
 use super::{
-    Bind, Connections, Container, EnvironmentFile, Health, HealthCheck, Mount, MountKind, Reload, Rules,
-    Socket, Starting, UserName, Volume,
+    AppArmor, Bind, Connections, Container, EnvironmentFile, Health, HealthCheck, Mount, MountKind, Reload,
+    Rules, Socket, Starting, UserName, Volume,
 };
 use crate::report::Finding;
 use crate::spec::{ContainerName, Data, Entries, Link, Listen, Value};
@@ -117,6 +117,7 @@ impl Container {
             hostname,
             init,
             user_namespace,
+            apparmor,
             network,
             links,
             publish,
@@ -128,6 +129,7 @@ impl Container {
             notify_access,
             restart_on_change,
             update,
+            snapshot,
             reload,
             health,
             kind,
@@ -174,6 +176,11 @@ impl Container {
             hostname: fit_hostname(&text(hostname).replace('_', "-")),
             init: *init,
             user_namespace: *user_namespace,
+            apparmor: match apparmor {
+                AppArmor::Profile(name) => AppArmor::Profile(text(name)),
+                AppArmor::Own => AppArmor::Own,
+                AppArmor::Unconfined => AppArmor::Unconfined,
+            },
             network: *network,
             links: links
                 .iter()
@@ -189,6 +196,7 @@ impl Container {
             notify_access: *notify_access,
             restart_on_change: restart_on_change.iter().map(|path| fill_path(path, instance)).collect(),
             update: *update,
+            snapshot: *snapshot,
             reload: reload.as_ref().map(|reload| match reload {
                 Reload::Command(command) => Reload::Command(texts(command)),
                 Reload::Signal { signal, wait } => Reload::Signal { signal: *signal, wait: *wait },
@@ -227,7 +235,7 @@ fn is_elsewhere(link: &Link, name: &ContainerName) -> bool {
 impl Connections {
     /// Those of an instance, as [`Container::instance`] has them.
     pub(super) fn instance(self, name: &ContainerName, instance: &str) -> Self {
-        let Self { network, links, publish, listen } = self;
+        let Self { network, links, publish, listen, snapshot } = self;
         let links = links
             .into_iter()
             .map(|(link, place)| (fill_link(&link, instance), place))
@@ -235,7 +243,7 @@ impl Connections {
             .collect();
         let listen =
             listen.into_iter().map(|(listen, place)| (fill_listen(&listen, instance), place)).collect();
-        Self { network, links, publish, listen }
+        Self { network, links, publish, listen, snapshot }
     }
 }
 

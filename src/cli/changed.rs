@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::declared::Declared;
 use super::exec::here_as_root;
+use super::format::Form;
 use super::output::{Exit, Failure, plain, print};
 use crate::bus::Systemd;
 use crate::check::{Checked, Container, RootSource};
@@ -32,6 +33,7 @@ Examples:
   wharf changed
   wharf changed nginx app
   wharf changed --json | jq -r '.[].name'
+  wharf changed --format '{name}\\t{keys}'
 
 JSON: an array of objects, one for each container that is not what it was, with the keys
   name, unit  text
@@ -41,6 +43,7 @@ JSON: an array of objects, one for each container that is not what it was, with 
   held        why the last good plan runs, and not what the files say; or null
   image       where it moved: reference, running and now (digests; now is null where the store
               hasn't got it any more), or null
+  snapshot    an array of texts: the volumes that `wharf apply` takes a snapshot of before
   errors      whether its files have mistakes, so that nothing else can be told
 
 Exit status: 0 compared, whatever was found; 1 not; 2 for wrong usage.";
@@ -51,9 +54,8 @@ Exit status: 0 compared, whatever was found; 1 not; 2 for wrong usage.";
 pub struct ChangedArgs {
     /// Only these
     names: Vec<ContainerName>,
-    /// One array of objects, as below
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// A container that is not what it was. The keys are documented in `--help` and stay.
@@ -66,8 +68,24 @@ pub(super) struct Row {
     pub(super) files: Vec<PathBuf>,
     held: Option<String>,
     pub(super) image: Option<Moved>,
+    snapshot: Vec<String>,
     errors: bool,
 }
+
+/// Those of [`Row`].
+const KEYS: &[&str] = &[
+    "name",
+    "unit",
+    "file",
+    "keys",
+    "files",
+    "held",
+    "image.reference",
+    "image.running",
+    "image.now",
+    "snapshot",
+    "errors",
+];
 
 /// A reference that names another image than the one that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -90,7 +108,7 @@ impl Moved {
 
 /// Keys that nothing has to be restarted for: they are about when it starts and what becomes of it, and not about what
 /// runs. systemd takes a timer's times at each reload.
-const QUIET: [&str; 3] = ["autostart", "timer", "update"];
+const QUIET: [&str; 4] = ["autostart", "snapshot", "timer", "update"];
 
 /// What is declared under a name now.
 pub(super) enum Now {
@@ -101,7 +119,8 @@ pub(super) enum Now {
 
 /// Runs the command.
 pub fn run(args: &ChangedArgs, paths: &Paths) -> Result<Exit, Failure> {
-    let ChangedArgs { names, json } = args;
+    let ChangedArgs { names, form } = args;
+    let shape = form.shape(KEYS)?;
     here_as_root(paths)?;
     let declared = Declared::list(paths)?;
     for name in names {
@@ -136,7 +155,7 @@ pub fn run(args: &ChangedArgs, paths: &Paths) -> Result<Exit, Failure> {
             .collect(),
     };
     rows.retain(|row| alive.contains(&row.unit));
-    print(&if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) })?;
+    print(&shape.text(&rows, || table(&rows))?)?;
     Ok(Exit::Done)
 }
 
@@ -193,6 +212,7 @@ pub(super) fn compared(
         files: Vec::new(),
         held: held.clone(),
         image: None,
+        snapshot: Vec::new(),
         errors: false,
     };
     match now {
@@ -216,6 +236,9 @@ pub(super) fn compared(
                 }
                 _ => None,
             };
+            if row.image.is_some() && said.snapshot {
+                row.snapshot = said.writes_to().into_iter().map(str::to_owned).collect();
+            }
             if row.keys.is_empty() && row.files.is_empty() && row.image.is_none() && held.is_none() {
                 return None;
             }
@@ -254,7 +277,7 @@ fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or_default();
     let mut text = String::new();
     for row in rows {
-        let Row { name, unit, file, keys, files, held, image, errors } = row;
+        let Row { name, unit, file, keys, files, held, image, snapshot, errors } = row;
         let mut said = Vec::new();
         match file {
             None => said.push(format!("no file declares it any more: systemctl stop {unit}")),
@@ -268,10 +291,20 @@ fn table(rows: &[Row]) -> String {
         }
         said.extend(files.iter().map(|file| format!("{} has changed", file.display())));
         said.extend(image.as_ref().map(Moved::words));
+        said.extend(snapshot_words(snapshot));
         said.extend(held.as_ref().map(|why| format!("held back: {why}")));
         let _ = writeln!(text, "{:width$}  {}", name.as_str(), plain(&said.join("; ")));
     }
     text
+}
+
+/// That a snapshot is taken of some volumes before a container is restarted; nothing without one.
+pub(super) fn snapshot_words(volumes: &[String]) -> Option<String> {
+    match volumes {
+        [] => None,
+        [one] => Some(format!("a snapshot of volume {one} is taken before")),
+        more => Some(format!("a snapshot of volumes {} is taken before", more.join(", "))),
+    }
 }
 
 /// Enough of a digest to tell two apart.
@@ -324,6 +357,10 @@ mod tests {
         assert_eq!(row(image, said("image = \"web:1\"\n# a comment\nrestart = \"always\"\n"), SAME), None);
         let keys = |now: &str| row(image, said(now), SAME).map(|row| row.keys).unwrap_or_default();
         assert_eq!(keys("image = \"web:1\"\ninit = true\n[limits]\ntasks = 9\n"), ["init", "limits"]);
+        let asks = "image = 'web:1'\nsnapshot = true\nmounts = { '/a' = { volume = 'data' }, '/b' = { tmpfs = true } }\n";
+        let moved = row(asks, said(asks), Some("sha256:elsewhere")).expect("its image has moved");
+        assert_eq!(moved.snapshot, ["data"]);
+        assert!(table(&[moved]).contains("; a snapshot of volume data is taken before"));
         // Nothing has to be restarted for these.
         assert_eq!(
             row(
@@ -351,6 +388,10 @@ mod tests {
     #[test]
     fn tables_say_what_to_do() {
         let image = "image = \"web:1\"\n";
+        let moved = row(image, said(image), Some("sha256:ffff")).expect("changed");
+        let mut keys = KEYS.to_vec();
+        keys.sort_unstable();
+        assert_eq!(keys, crate::cli::format::keys_of(&moved));
         let shown = |row: Option<Row>| table(&row.into_iter().collect::<Vec<_>>());
         assert_eq!(
             shown(row(image, said(image), Some("sha256:ffff"))),

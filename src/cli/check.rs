@@ -9,13 +9,14 @@ use clap::Args;
 
 use super::declared::{Declared, DeclaredError};
 use super::output::{Exit, Failure, coloured, print};
-use crate::check::Checked;
+use crate::check::{Checked, Container};
 use crate::generate;
 use crate::host::Paths;
 use crate::plan;
 use crate::report::{self, Finding, Level, Place, Source, Style};
 use crate::settings::Settings;
 use crate::spec::ContainerName;
+use crate::volume::snapshot::{self, WhyNot};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -25,6 +26,10 @@ Examples:
   wharf check /etc/wharf/wharf.toml  the host's settings
   wharf check --json | jq .errors    for programs
   wharf check --root build/rootfs    the tree of an image in the making
+  wharf check --as /etc/wharf/containers/nginx.toml new.toml
+                                     new.toml, as if it were in that place already
+  wharf check --as /etc/wharf/containers/old.toml /dev/null
+                                     whether anything would miss the container `old`
 
 JSON: one object with the keys
   errors, warnings how many
@@ -43,6 +48,12 @@ pub struct CheckArgs {
     /// Containers by name, or files by path; everything in the search path where none is given
     #[arg(value_name = "NAME|FILE")]
     targets: Vec<OsString>,
+    /// Check FILE as if it lay in PATH of the search path: with its drop-ins and neighbours there
+    ///
+    /// PATH needn't exist. What is said of FILE names PATH. What other files would have wrong by it is shown as
+    /// well. May be given as often as there are files, for the first, the second and so on.
+    #[arg(long = "as", value_name = "PATH")]
+    places: Vec<PathBuf>,
     /// One object, as below
     #[arg(long)]
     json: bool,
@@ -58,8 +69,12 @@ struct NoFile {
 
 /// Runs the command.
 pub fn run(args: &CheckArgs, paths: &Paths) -> Result<Exit, Failure> {
-    let CheckArgs { targets, json } = args;
-    let (mut findings, checked) = if targets.is_empty() { everything(paths)? } else { some(paths, targets)? };
+    let CheckArgs { targets, places, json } = args;
+    let (mut findings, checked) = match (targets.as_slice(), places.as_slice()) {
+        ([], []) => everything(paths)?,
+        (_, []) => some(paths, targets)?,
+        _ => standing_in(paths, targets, places)?,
+    };
     report::sort(&mut findings);
     findings.dedup();
     let style = if coloured(&io::stdout()) { Style::Coloured } else { Style::Plain };
@@ -68,6 +83,69 @@ pub fn run(args: &CheckArgs, paths: &Paths) -> Result<Exit, Failure> {
     // Whoever closed the pipe has read enough, and wants to know all the same.
     print(&text).map_err(|failure| failure.unread(exit))?;
     Ok(exit)
+}
+
+/// What `--as` can't do.
+#[derive(Debug, thiserror::Error)]
+enum PlaceError {
+    /// They go in pairs.
+    #[error("there must be one FILE for each --as PATH; there are {files} and {places}")]
+    Pairs { files: usize, places: usize },
+    /// Nothing is read there.
+    #[error(
+        "{}: no file of Wharf's is in this place; one is NAME.toml in containers or images of /etc/wharf, \
+         /run/wharf or /usr/lib/wharf, or wharf.toml there, or a drop-in of one",
+        .0.display()
+    )]
+    Nowhere(PathBuf),
+    /// What should stand in can't be read.
+    #[error("can't read {}", .file.display())]
+    Unread { file: PathBuf, source: io::Error },
+}
+
+/// Files elsewhere, as if they were in their places: what is found in them, and what comes by them in others.
+fn standing_in(
+    paths: &Paths,
+    files: &[OsString],
+    places: &[PathBuf],
+) -> Result<(Vec<Finding>, Counted), Failure> {
+    if files.len() != places.len() {
+        return Err(Failure::usage(PlaceError::Pairs { files: files.len(), places: places.len() }));
+    }
+    let mut then = paths.clone();
+    let mut at = Vec::new();
+    for (file, place) in files.iter().map(Path::new).zip(places) {
+        let place_below = paths.host(place);
+        if !is_read(paths, &place_below) {
+            return Err(Failure::usage(PlaceError::Nowhere(place.clone())));
+        }
+        std::fs::File::open(file)
+            .map_err(|source| Failure::from(PlaceError::Unread { file: file.to_owned(), source }))?;
+        then = then.with_stand_in(place_below.clone(), file.to_owned());
+        at.push(place_below);
+    }
+    // A drop-in for all, or for nothing, has no file of its own to be checked with.
+    let has_main = |place: &&PathBuf| {
+        let main = main_file(place);
+        !is_for_all(place) && (main.ends_with("wharf.toml") || then.is_there(&main))
+    };
+    let targets: Vec<OsString> =
+        at.iter().filter(has_main).map(|place| place.clone().into_os_string()).collect();
+    let (mut findings, counted) = some(&then, &targets)?;
+    let (before, _) = everything(paths)?;
+    let (after, all) = everything(&then)?;
+    findings.extend(after.into_iter().filter(|finding| !before.contains(finding)));
+    Ok((findings, if targets.len() == files.len() { counted } else { all }))
+}
+
+/// Whether a file in this place would be read, whether there is one or not.
+fn is_read(paths: &Paths, place: &Path) -> bool {
+    let main =
+        if is_for_all(place) { place.parent().unwrap_or(place).with_extension("") } else { main_file(place) };
+    let is_toml = |path: &Path| path.extension().is_some_and(|end| end == "toml");
+    let in_folder = ["containers", "images"].iter().any(|folder| is_on_search_path(paths, &main, folder));
+    let settings = main.ends_with("wharf.toml") && is_on_search_path(paths, &main, "");
+    is_toml(place) && is_toml(&main) && (in_folder || settings)
 }
 
 /// How many of which were checked.
@@ -118,7 +196,9 @@ fn people(findings: &[Finding], checked: &Counted, style: Style) -> String {
 /// A container's findings, and what its errors mean for what runs.
 pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) -> Vec<Finding> {
     let mut findings = checked.findings;
-    if report::has_errors(&findings) && generate::last_good(paths, &files.name).is_some() {
+    // What only might come to be there is nothing to be mended.
+    let is_there = !paths.have_stand_ins();
+    if is_there && report::has_errors(&findings) && generate::last_good(paths, &files.name).is_some() {
         findings.push(
             Finding::note(
                 Place::file(&files.main),
@@ -127,7 +207,27 @@ pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) 
             .hint("mend it, then: systemctl daemon-reload"),
         );
     }
+    if let Some(container) = checked.container.filter(|container| container.snapshot) {
+        findings.extend(no_snapshots(paths, files, &container));
+    }
     findings
+}
+
+/// Volumes that are there, and can't have the snapshots that a container's files ask for. What nobody can tell here, an
+/// update tells before it touches anything.
+fn no_snapshots(paths: &Paths, files: &plan::Files, container: &Container) -> Vec<Finding> {
+    let (document, _) = plan::document(files);
+    let Some(entry) = document.get(["snapshot"]) else { return Vec::new() };
+    let why = |volume: &str| match snapshot::possible(paths, volume) {
+        Err(why @ (WhyNot::Elsewhere { .. } | WhyNot::FileSystem { .. })) => Some(why.to_string()),
+        Ok(_) | Err(WhyNot::NoVolume { .. } | WhyNot::Unknown(_)) => None,
+    };
+    let warning = |why: String| {
+        let (what, way_out) = why.split_once("; ").unwrap_or((&why, "say snapshot = false"));
+        Finding::warning(entry.key.clone(), what)
+            .hint(format!("updates of it are refused until then: {way_out}"))
+    };
+    container.writes_to().into_iter().filter_map(why).map(warning).collect()
 }
 
 /// Everything that is declared, checked.
@@ -187,17 +287,17 @@ fn other_findings(paths: &Paths, file: &Path, other: &Other) -> Result<Vec<Findi
     let wrong = |why| Failure::usage(NoFile { file: file.to_owned(), why });
     match other {
         Other::Settings => {
-            let there = file.exists() || file.with_extension("toml.d").exists();
+            let there = paths.is_there(file) || paths.is_there(&file.with_extension("toml.d"));
             let files = if there && is_on_search_path(paths, file, "") {
                 generate::settings(paths)
             } else {
-                generate::loose(file, |_| Ok(())).map_err(wrong)?
+                generate::loose(paths, file, |_| Ok(())).map_err(wrong)?
             };
             Ok(plan::check_settings(&files).findings)
         }
         Other::Image => {
-            let files = generate::loose(file, generate::image_name).map_err(wrong)?;
-            if file.exists() && is_on_search_path(paths, file, "images") {
+            let files = generate::loose(paths, file, generate::image_name).map_err(wrong)?;
+            if paths.is_there(file) && is_on_search_path(paths, file, "images") {
                 let listing = generate::list(paths);
                 let generate::Everything { images, listing_of_images, .. } =
                     generate::check_everything(paths, &listing);
@@ -241,7 +341,7 @@ fn some(paths: &Paths, targets: &[OsString]) -> Result<(Vec<Finding>, Counted), 
         }
         counted.containers += 1;
         let loose = || {
-            generate::loose(&main_file(file), generate::container_name)
+            generate::loose(paths, &main_file(file), generate::container_name)
                 .map_err(|why| Failure::usage(NoFile { file: file.to_owned(), why }))
         };
         let (files, checked) = match named.clone().or_else(|| on_search_path(paths, &main_file(file))) {
@@ -279,11 +379,16 @@ fn name(target: &OsStr) -> Option<ContainerName> {
 /// A drop-in is checked with what it is dropped into.
 fn main_file(file: &Path) -> PathBuf {
     match file.parent().filter(|folder| folder.extension().is_some_and(|end| end == "d")) {
-        Some(folder) if !["container.toml.d", "image.toml.d"].iter().any(|all| folder.ends_with(all)) => {
-            folder.with_extension("")
-        }
+        Some(folder) if !is_for_all(file) => folder.with_extension(""),
         _ => file.to_owned(),
     }
+}
+
+/// Whether a file is a drop-in for all containers, or all images.
+fn is_for_all(file: &Path) -> bool {
+    ["container.toml.d", "image.toml.d"]
+        .iter()
+        .any(|all| file.parent().is_some_and(|folder| folder.ends_with(all)))
 }
 
 /// The container of a file that is one of the search path's: there are more drop-ins than those beside it.
@@ -296,5 +401,5 @@ fn on_search_path(paths: &Paths, file: &Path) -> Option<ContainerName> {
     }
     let name: ContainerName = file.file_name()?.to_str()?.strip_suffix(".toml")?.parse().ok()?;
     // A file that isn't there, or is a link to nowhere, is explained as a file.
-    file.exists().then_some(name)
+    paths.is_there(file).then_some(name)
 }

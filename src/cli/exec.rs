@@ -94,7 +94,7 @@ pub struct ShellArgs {
 
 /// Why a container can't be entered.
 #[derive(Debug, thiserror::Error)]
-enum ExecError {
+pub(super) enum ExecError {
     #[error("only root can enter a container; try sudo")]
     NotRoot,
     #[error("containers below another root don't run here; leave --root and WHARF_ROOT out")]
@@ -166,23 +166,27 @@ pub(super) fn here_as_root(paths: &Paths) -> Result<(), Failure> {
 
 /// The main process of a container's unit, which is its first process.
 pub(super) fn main_process(name: &ContainerName, paths: &Paths) -> Result<i32, Failure> {
+    Ok(look_for_main(name, paths)??)
+}
+
+/// The same; why there is none is told apart from what else can fail.
+pub(super) fn look_for_main(name: &ContainerName, paths: &Paths) -> Result<Result<i32, ExecError>, Failure> {
     let unit = name.unit();
     let status = Systemd::connect()?.units(&[&unit], |_, _| true)?.into_iter().next().unwrap_or_default();
     let UnitStatus { active, sub, pid, .. } = status;
     match pid.and_then(|pid| i32::try_from(pid).ok()) {
         // It may run though its file is gone, and then it can be entered.
-        Some(pid) => return Ok(pid),
+        Some(pid) => return Ok(Ok(pid)),
         None => Declared::list(paths)?.unit_of(name)?,
     };
     let unit = unit.strip_suffix(".service").unwrap_or(&unit).to_owned();
     let name = name.clone();
-    Err(match (active.as_str(), sub.as_str()) {
+    Ok(Err(match (active.as_str(), sub.as_str()) {
         ("activating", "auto-restart") => {
             ExecError::NotRunning { name, state: " (it is about to be restarted)".to_owned(), unit }
         }
         ("activating", _) => ExecError::Starting { name, unit },
         ("failed", _) => ExecError::NotRunning { name, state: " (it failed)".to_owned(), unit },
         _ => ExecError::NotRunning { name, state: String::new(), unit },
-    }
-    .into())
+    }))
 }

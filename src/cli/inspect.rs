@@ -21,12 +21,14 @@ use super::declared::{Declared, DeclaredError};
 use super::next::next;
 use super::output::{Exit, Failure, chain, coloured, print};
 use super::plan::{fresh, reload_due};
+use crate::apparmor::{Label, Profiles};
 use crate::bus::{Systemd, UnitDetails};
-use crate::check::{Checked, Container, MountKind, RootSource};
+use crate::check::{AppArmor, Checked, Container, MountKind, RootSource};
 use crate::host::Paths;
 use crate::image::Store;
 use crate::lease;
 use crate::plan::companions::timer_unit;
+use crate::plan::steps::PROFILE;
 use crate::plan::{self, Files};
 use crate::report::{self, Finding, Level};
 use crate::running::Running;
@@ -71,6 +73,9 @@ JSON: one object with the keys
                    exit (code and status), reload_due, pid, control_group, memory,
                    memory_peak (bytes), tasks, cpu_time (nanoseconds), limits (by property; null
                    for none), cpus (empty for all)
+  apparmor         of the main process: profile (null where it is unconfined), mode (as enforce),
+                   note (why there is none, or null); null where it doesn't run or may not be looked
+                   at, or AppArmor isn't on
   namespaces       of the main process, an array of objects: kind, id, own (false where it is the
                    host's); null where it doesn't run or may not be looked at
 
@@ -105,6 +110,7 @@ struct Shown {
     mounts: Vec<Mount>,
     network: Option<Network>,
     unit: Option<Unit>,
+    apparmor: Option<Confined>,
     namespaces: Option<Vec<Namespace>>,
 }
 
@@ -173,6 +179,13 @@ struct Unit {
 struct ExitStatus {
     code: &'static str,
     status: i32,
+}
+
+#[derive(Debug, Serialize)]
+struct Confined {
+    profile: Option<String>,
+    mode: Option<String>,
+    note: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -365,6 +378,10 @@ fn show(
         Some(RootSource::Folder(folder)) => (None, Some(folder.clone())),
         None => (None, None),
     };
+    let apparmor = pid.and_then(|pid| {
+        let asked = container.as_ref().map(|container| &container.apparmor);
+        confined(Label::of(pid.cast_signed()).ok()??, asked, || Profiles::read(paths))
+    });
     let namespaced = container.as_ref().is_some_and(|container| container.user_namespace);
     let ids = ids.or_else(|| lease::found_ids(&paths.state(), name).ok().flatten()).filter(|_| namespaced);
     Shown {
@@ -383,6 +400,7 @@ fn show(
         mounts: container.iter().flat_map(|container| mounts(paths, container)).collect(),
         network,
         unit,
+        apparmor,
         namespaces: pid.and_then(namespaces),
     }
 }
@@ -399,6 +417,24 @@ fn mounts<'c>(paths: &'c Paths, container: &'c Container) -> impl Iterator<Item 
         };
         Mount { target: mount.target.clone(), kind, path, read_only }
     })
+}
+
+/// What AppArmor does to a main process; where that is nothing, and nobody asked for nothing, why.
+fn confined(label: Label, asked: Option<&AppArmor>, loaded: impl FnOnce() -> Profiles) -> Option<Confined> {
+    let Label { profile, mode } = label;
+    let note = match (&profile, asked) {
+        (None, Some(AppArmor::Own)) => Some(match loaded() {
+            Profiles::Loaded(loaded) if !loaded.contains_key(PROFILE) => {
+                "the profile wharf-container isn't loaded: apparmor_parser -r /etc/apparmor.d/wharf-container"
+            }
+            Profiles::Loaded(_) => {
+                "the profile wharf-container was loaded after it started: restart to apply"
+            }
+            Profiles::Off | Profiles::Hidden => "the profile wharf-container wasn't found when it started",
+        }),
+        _ => None,
+    };
+    Some(Confined { profile, mode, note })
 }
 
 /// The namespaces of a process (namespaces(7)), and whether they are other ones than this process's, which is
@@ -428,6 +464,20 @@ fn namespaces(pid: u32) -> Option<Vec<Namespace>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unconfined_with_a_reason() {
+        let label = |profile: Option<&str>| Label { profile: profile.map(str::to_owned), mode: None };
+        let note = |profile: Option<&str>, asked: &AppArmor, loaded: &[&str]| {
+            let loaded = loaded.iter().map(|name| ((*name).to_owned(), "enforce".to_owned())).collect();
+            confined(label(profile), Some(asked), || Profiles::Loaded(loaded))
+                .and_then(|confined| confined.note)
+        };
+        assert_eq!(note(Some(PROFILE), &AppArmor::Own, &[]), None);
+        assert_eq!(note(None, &AppArmor::Unconfined, &[]), None);
+        assert!(note(None, &AppArmor::Own, &["x"]).is_some_and(|note| note.contains("apparmor_parser")));
+        assert!(note(None, &AppArmor::Own, &[PROFILE]).is_some_and(|note| note.contains("restart")));
+    }
 
     #[test]
     fn the_own_namespaces_are_the_hosts() {

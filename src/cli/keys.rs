@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::format::Form;
 use super::output::{Exit, Failure, print};
 use crate::spec::keys::{ALL, Default, Key, Vocabulary};
 use crate::spec::nearest;
@@ -15,6 +16,7 @@ Examples:
   wharf keys mounts
   wharf keys trust
   wharf keys --json | jq -r '.[].key'
+  wharf keys --format '{key}: {takes}' limits
 
 JSON: an array of objects, one per key, with the keys
   file             where it is written, below /etc/wharf
@@ -34,9 +36,8 @@ pub struct KeysArgs {
     /// Only this key and those below it, like `limits` or `stop.signal`
     #[arg(value_name = "KEY")]
     below: Option<String>,
-    /// An array of objects, as below
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// One key, as shown. The keys are documented in `--help` and stay.
@@ -50,6 +51,9 @@ struct Shown {
     doc: &'static str,
     example: &'static str,
 }
+
+/// Those of [`Shown`]; they are no keys of a file.
+const COLUMNS: &[&str] = &["file", "key", "takes", "default", "without", "doc", "example"];
 
 impl Shown {
     fn new(vocabulary: &Vocabulary, key: &Key) -> Self {
@@ -73,7 +77,8 @@ struct NoKey {
 
 /// Runs the command.
 pub fn run(args: &KeysArgs) -> Result<Exit, Failure> {
-    let KeysArgs { below, json } = args;
+    let KeysArgs { below, form } = args;
+    let shape = form.shape(COLUMNS)?;
     let keys: Vec<Shown> = ALL
         .iter()
         .flat_map(|vocabulary| vocabulary.keys.iter().map(move |key| (vocabulary, key)))
@@ -84,7 +89,7 @@ pub fn run(args: &KeysArgs) -> Result<Exit, Failure> {
         let all = ALL.iter().flat_map(|vocabulary| vocabulary.keys).map(|key| key.path);
         return Err(NoKey { key: key.clone(), near: nearest(key, all) }.into());
     }
-    print(&if *json { serde_json::to_string_pretty(&keys)? + "\n" } else { people(&keys) })?;
+    print(&shape.text(&keys, || people(&keys))?)?;
     Ok(Exit::Done)
 }
 
@@ -129,4 +134,17 @@ fn paragraph(text: &mut String, words: &str) {
         line.push_str(word);
     }
     let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns() {
+        let shown = Shown::new(ALL[0], &ALL[0].keys[0]);
+        let mut columns = COLUMNS.to_vec();
+        columns.sort_unstable();
+        assert_eq!(columns, crate::cli::format::keys_of(&shown));
+    }
 }

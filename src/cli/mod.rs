@@ -4,24 +4,35 @@ mod apply;
 mod changed;
 mod check;
 mod commit;
+mod cp;
 mod declared;
 mod diff;
+mod doctor;
 mod elsewhere;
 mod enable;
 mod exec;
+mod format;
 mod fsck;
 mod graph;
 mod image;
 mod inspect;
 mod keys;
+mod metrics;
+mod network;
 mod next;
 mod origins;
+mod out;
 mod output;
 mod plan;
+mod port;
 mod ps;
 mod run;
 mod settings;
+mod stats;
+mod top;
 mod update;
+mod usage;
+mod volume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,12 +54,15 @@ Examples:
   wharf inspect nginx
   wharf enable web@blue
   wharf ps
+  wharf stats
   wharf changed
   wharf run debian:13 cat /etc/os-release
   wharf apply
   wharf update
   wharf exec nginx ls -l /etc/nginx
   wharf shell nginx
+  wharf cp nginx:/etc/nginx/nginx.conf .
+  wharf doctor
 
 Exit status:
   0  done
@@ -78,6 +92,10 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Keys(keys::KeysArgs),
     Ps(ps::PsArgs),
+    Stats(stats::StatsArgs),
+    Top(top::TopArgs),
+    Metrics(metrics::MetricsArgs),
+    Port(port::PortArgs),
     Changed(changed::ChangedArgs),
     Run(Box<run::RunArgs>),
     Apply(apply::ApplyArgs),
@@ -86,10 +104,14 @@ enum Command {
     Shell(exec::ShellArgs),
     Diff(diff::DiffArgs),
     Commit(commit::CommitArgs),
+    Cp(cp::CpArgs),
     Enable(enable::EnableArgs),
     Disable(enable::DisableArgs),
     Image(image::ImageArgs),
     Fsck(fsck::FsckArgs),
+    Volume(volume::VolumeArgs),
+    Network(network::NetworkArgs),
+    Doctor(doctor::DoctorArgs),
     #[command(flatten)]
     Elsewhere(elsewhere::Elsewhere),
 }
@@ -118,6 +140,10 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Ps(args) => ps::run(&args, &paths),
+        Command::Stats(args) => stats::run(&args, &paths),
+        Command::Top(args) => top::run(&args, &paths),
+        Command::Metrics(args) => metrics::run(&args, &paths),
+        Command::Port(args) => port::run(&args, &paths),
         Command::Changed(args) => changed::run(&args, &paths),
         Command::Run(args) => run::run(*args, &paths),
         Command::Apply(args) => apply::run(&args, &paths),
@@ -126,12 +152,16 @@ pub fn main() -> ExitCode {
         Command::Shell(args) => exec::shell(args, &paths),
         Command::Diff(args) => diff::run(args, &paths),
         Command::Commit(args) => commit::run(args, &paths),
+        Command::Cp(args) => cp::run(args, &paths),
         Command::Plan(args) => plan::run(&args, &paths),
         Command::Check(args) => check::run(&args, &paths),
         Command::Inspect(args) => inspect::run(&args, &paths),
         Command::Graph(args) => graph::run(&args, &paths),
         Command::Image(args) => image::run(args, &paths),
         Command::Fsck(args) => fsck::run(&args, &paths),
+        Command::Volume(args) => volume::run(args, &paths),
+        Command::Network(args) => network::run(args, &paths),
+        Command::Doctor(args) => doctor::run(&args, &paths),
         Command::Keys(args) => keys::run(&args),
         Command::Enable(args) => enable::enable(&args, &paths),
         Command::Disable(args) => enable::disable(&args, &paths),

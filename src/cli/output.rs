@@ -69,6 +69,11 @@ impl Failure {
         }
     }
 
+    /// All of it in one line.
+    pub(super) fn line(&self) -> String {
+        self.error.as_ref().map(|error| chain(error.as_ref())).unwrap_or_default()
+    }
+
     /// What [`Failure::report`] prints, without colours.
     #[cfg(test)]
     pub(super) fn text(&self) -> String {

@@ -1,6 +1,6 @@
 //! `wharf ps`: every declared container and how it is.
 
-mod problem;
+pub(super) mod problem;
 pub(super) mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use problem::{Known, Problem};
 
 use super::declared::Declared;
+use super::format::Form;
 use super::next::next;
 use super::output::{Exit, Failure, coloured, print};
 use crate::bus::{Systemd, UnitStatus};
@@ -28,6 +29,7 @@ const AFTER_HELP: &str = "\
 Examples:
   wharf ps
   wharf ps --json | jq -r '.[] | select(.state == \"failed\") | .unit'
+  wharf ps --format '{name}\\t{state}\\t{ports}'
 
 JSON: an array of objects, one per container, with the keys
   name, unit       text
@@ -56,9 +58,8 @@ WHY is the status_text, and there only where one has it. MEMORY is `-` where the
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct PsArgs {
-    /// One array of objects, as below
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
     /// Templates too, which run only as instances
     #[arg(short, long)]
     all: bool,
@@ -66,10 +67,10 @@ pub struct PsArgs {
 
 /// One container, as shown. The keys are documented in `--help` and stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-struct Row {
-    name: String,
-    unit: String,
-    state: Option<String>,
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) unit: String,
+    pub(super) state: Option<String>,
     sub_state: Option<String>,
     result: Option<String>,
     since: Option<Timestamp>,
@@ -77,20 +78,60 @@ struct Row {
     image: Option<String>,
     rootfs: Option<String>,
     memory: Option<u64>,
-    health: Option<&'static str>,
+    pub(super) health: Option<&'static str>,
     addresses: Vec<String>,
     ports: Vec<String>,
     next: Option<Timestamp>,
-    status_text: Option<String>,
+    pub(super) status_text: Option<String>,
     problem: Option<Problem>,
 }
 
-const PATTERNS: [&str; 2] = ["*-container.service", "*-container@*.service"];
+impl Row {
+    /// Whether systemd knows nothing of it yet, or what another version has made of its files.
+    pub(super) fn needs_reload(&self) -> bool {
+        matches!(self.problem, Some(Problem::ReloadDue | Problem::BadPlan))
+    }
+}
+
+/// Those of [`Row`].
+const KEYS: &[&str] = &[
+    "name",
+    "unit",
+    "state",
+    "sub_state",
+    "result",
+    "since",
+    "pid",
+    "image",
+    "rootfs",
+    "memory",
+    "health",
+    "addresses",
+    "ports",
+    "next",
+    "status_text",
+    "problem",
+];
+
+pub(super) const PATTERNS: [&str; 2] = ["*-container.service", "*-container@*.service"];
 const TIMERS: [&str; 2] = ["*-container.timer", "*-container@*.timer"];
 
 /// Runs the command.
 pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
-    let PsArgs { json, all } = args;
+    let PsArgs { form, all } = args;
+    let shape = form.shape(KEYS)?;
+    let rows = all_rows(paths, *all)?;
+    let text = shape.text(&rows, || {
+        let out = io::stdout();
+        let width = rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
+        table::render(&rows, Timestamp::now(), width.filter(|width| *width > 0), coloured(&out))
+    })?;
+    print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Every container as it is now; `all` has templates in it, too.
+pub(super) fn all_rows(paths: &Paths, all: bool) -> Result<Vec<Row>, Failure> {
     let known = Known::read(paths, Declared::list(paths)?.names());
     // Under another root, systemd here knows nothing of those containers.
     let (units, next) = if paths.are_this_hosts() {
@@ -102,20 +143,12 @@ pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
     } else {
         (None, BTreeMap::new())
     };
-    let mut rows = rows(paths, &known, units, *all);
+    let mut rows = rows(paths, &known, units, all);
     for row in &mut rows {
         let timer = row.name.parse().map(|name| timer_unit(&name));
         row.next = timer.ok().and_then(|timer| next.get(&timer).copied());
     }
-    let text = if *json {
-        serde_json::to_string_pretty(&rows)? + "\n"
-    } else {
-        let out = io::stdout();
-        let width = rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
-        table::render(&rows, Timestamp::now(), width.filter(|width| *width > 0), coloured(&out))
-    };
-    print(&text)?;
-    Ok(Exit::Done)
+    Ok(rows)
 }
 
 /// What files, plans and systemd together know, by name.
@@ -248,6 +281,13 @@ mod tests {
             rows.iter().map(|row| (row.name.as_str(), row.health)).collect();
         // Of what only root can look up, others are told what systemd was.
         assert_eq!(shown, [("checked", Some("healthy")), ("says", None), ("unknown", Some("healthy"))]);
+    }
+
+    #[test]
+    fn keys() {
+        let mut keys = KEYS.to_vec();
+        keys.sort_unstable();
+        assert_eq!(keys, crate::cli::format::keys_of(&Row::default()));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub enum Status {
     NoNewPrivileges = 227,
     /// `EXIT_SECCOMP`: the list of system calls.
     Seccomp = 228,
+    /// `EXIT_APPARMOR_PROFILE`: the AppArmor profile.
+    AppArmor = 231,
     /// `EXIT_CONFIG` (sysexits(3) 78, which systemd names too): a plan that can't be used.
     Config = 78,
 }
@@ -113,6 +115,7 @@ impl Failure {
             Status::Namespace => Kind::Root,
             Status::NoNewPrivileges => Kind::NoNewPrivileges,
             Status::Seccomp => Kind::SystemCalls,
+            Status::AppArmor => Kind::AppArmor,
             Status::Config => Kind::Config,
         })
     }

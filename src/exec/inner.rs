@@ -25,6 +25,7 @@ use crate::plan::health::Watch;
 use crate::plan::process::{ImageProcess, environment};
 use crate::plan::steps::{InnerStep, NOTIFICATION_SOCKET};
 use crate::sys::mount::{self, Attributes};
+use crate::sys::privilege::Confine;
 use crate::sys::signals::Signals;
 use crate::sys::{self, privilege, process, resolve};
 
@@ -57,6 +58,8 @@ pub struct Inner<'a> {
     handed: Handed,
     /// Who waits for this start.
     attached: Option<Attached>,
+    /// The AppArmor profile that this host has for it.
+    profile: Option<String>,
     root: Option<OwnedFd>,
     proc: Option<OwnedFd>,
     sys: Option<OwnedFd>,
@@ -88,6 +91,7 @@ impl<'a> Inner<'a> {
             notify: None,
             handed,
             attached: None,
+            profile: None,
             root: None,
             proc: None,
             sys: None,
@@ -107,6 +111,13 @@ impl<'a> Inner<'a> {
     #[must_use]
     pub fn attached(mut self, attached: Option<Attached>) -> Self {
         self.attached = attached;
+        self
+    }
+
+    /// With the AppArmor profile that was found for it.
+    #[must_use]
+    pub fn confined(mut self, profile: Option<String>) -> Self {
+        self.profile = profile;
         self
     }
 
@@ -164,6 +175,7 @@ impl<'a> Inner<'a> {
                 self.attached.as_mut().map_or(Ok(()), Attached::take)
             }
             InnerStep::Privileges => privileges::reduce(),
+            InnerStep::Confine { .. } => self.confine(),
             InnerStep::FilterCalls => privileges::filter_calls(),
             InnerStep::Gate => {
                 self.say(&Message::Ready);
@@ -175,6 +187,13 @@ impl<'a> Inner<'a> {
             }
             InnerStep::Run { arguments, init, watch } => Err(self.run(arguments, *init, watch.as_deref())),
         }
+    }
+
+    fn confine(&self) -> Result<(), Failure> {
+        let Some(profile) = &self.profile else { return Ok(()) };
+        // An init runs no other program, but its checks do, and they and the program are its children.
+        let what = if self.container.has_init() { Confine::Now } else { Confine::Program };
+        privileges::confine(made(self.proc.as_ref())?, profile, what)
     }
 
     fn interface(&self) -> Result<(), Failure> {

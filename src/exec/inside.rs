@@ -79,6 +79,7 @@ impl Inside<'_> {
         // As the user, whose it then is.
         let master = self.terminal.then(|| own_terminal(is_terminal(2))).transpose()?;
         privileges::reduce()?;
+        target.confine()?;
         privileges::filter_calls()?;
         process::end_with_parent().ends(Status::Namespace)?;
         match &master {

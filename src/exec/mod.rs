@@ -24,6 +24,7 @@
 
 mod again;
 mod attached;
+mod data;
 mod enter;
 mod environment;
 mod failure;
@@ -65,7 +66,7 @@ pub use attached::Waiting;
 pub use enter::{MISSING, NOT_RUN, NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};
 pub use foreground::{Foreground, Outcome, shadow, status_of_signal};
-pub use network::refresh;
+pub use network::{is_firewalld_strict, look as look_at_network, refresh};
 pub use privileges::CAPABILITIES;
 pub use proxy::proxy;
 pub use reload::reload;

@@ -258,22 +258,40 @@ fn clash(one: &Port, other: &Port) -> bool {
 
 /// With `StrictForwardPorts=yes` firewalld lets nothing through that it wasn't told of, and no rule of
 /// anybody else's helps (firewalld.conf(5)).
-fn refuse_strict_firewalld(paths: &Paths) -> Result<(), Failure> {
+pub fn is_firewalld_strict(paths: &Paths) -> bool {
     if !paths.host("/run/firewalld.pid").exists() {
-        return Ok(());
+        return false;
     }
     let settings = fs::read_to_string(paths.host("/etc/firewalld/firewalld.conf")).unwrap_or_default();
-    let strict = settings.lines().any(|line| {
+    settings.lines().any(|line| {
         let setting = line.split_once('=');
         setting.is_some_and(|(key, value)| {
             key.trim() == "StrictForwardPorts" && matches!(value.trim(), "yes" | "true")
         })
-    });
-    if !strict {
+    })
+}
+
+fn refuse_strict_firewalld(paths: &Paths) -> Result<(), Failure> {
+    if !is_firewalld_strict(paths) {
         return Ok(());
     }
     Err(Failure::new(Status::Network, "firewalld doesn't let ports be published: StrictForwardPorts=yes")
         .hint("set it to no in /etc/firewalld/firewalld.conf, or forward the port with firewall-cmd and leave `publish` out"))
+}
+
+/// How many containers with a network run, and whether the table in the kernel has what they need, and nothing else.
+///
+/// # Errors
+/// Records can't be read, or the kernel refuses to tell.
+pub fn look(paths: &Paths) -> Result<(usize, bool), Failure> {
+    // What is half done by a start or a stop is nothing to find fault with.
+    let _lock = lock(paths)?;
+    let running = in_force(paths, |_| true)?;
+    let attachments = running.iter().filter_map(|running| running.attachment.as_ref());
+    let elements: BTreeSet<Element> = attachments.flat_map(table::elements).collect();
+    let intact = running.is_empty()
+        || nft::intact(&elements).map_err(|error| Failure::from_error(Status::Network, &error))?;
+    Ok((running.len(), intact))
 }
 
 /// Makes the table anew, with the elements of these.

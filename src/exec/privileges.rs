@@ -1,10 +1,14 @@
 //! How a process of the container's gives up what it could do: the same for the first one and for those that
 //! enter later, in the order of these functions.
 
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::failure::{Ends, Failure, Status};
 use super::identity::Identity;
+use crate::sys::privilege::Confine;
 use crate::sys::{self, privilege, process};
 
 /// The capabilities of a container's user 0, and of programs that the user 0 of a container runs: enough for
@@ -61,6 +65,21 @@ pub fn become_user(identity: &Identity, working_directory: &str) -> Result<(), F
 pub fn reduce() -> Result<(), Failure> {
     privilege::reduce(CAPABILITIES).ends(Status::Capabilities)?;
     privilege::no_new_privileges().ends(Status::NoNewPrivileges)
+}
+
+/// Has AppArmor confine what comes; see [`privilege::confine`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn confine(proc: BorrowedFd<'_>, profile: &str, what: Confine) -> Result<(), Failure> {
+    privilege::confine(proc, profile, what).map_err(|error| {
+        let failure = Failure::new(Status::AppArmor, &error);
+        match error.errno {
+            Errno::NOENT => failure.hint("it isn't loaded: `aa-status` lists what is"),
+            Errno::INVAL => failure.hint("AppArmor isn't on; leave `apparmor` out of the container file"),
+            _ => failure,
+        }
+    })
 }
 
 /// Puts the list of system calls in force.

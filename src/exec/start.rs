@@ -14,7 +14,8 @@ use super::health::Notify;
 use super::host::{Host, Outcome};
 use super::inner::Inner;
 use super::line::{Line, Message};
-use super::{Loaded, environment, handover, load, machined, network, trust};
+use super::{Loaded, data, environment, handover, load, machined, network, trust};
+use crate::apparmor::Profiles;
 use crate::check::{Container, NotifyAccess, Ready};
 use crate::held;
 use crate::host::{HostFacts, Paths};
@@ -84,6 +85,7 @@ fn attempt(
     }
     let Loaded { plan, container, .. } = &loaded;
     about.runs(container, None);
+    data::settle(paths, &loaded, about)?;
     let sockets = socket_unit(name);
     let own = container.socket.as_ref().filter(|socket| plan.held.is_some() && socket.proxy.is_none());
     if own.is_some_and(|socket| !handed.fits(&sockets, socket)) {
@@ -112,6 +114,9 @@ fn attempt(
     let program =
         process(container, &image, &source).map_err(|error| Failure::from_error(Status::Exec, &error))?;
     let files = environment::read(paths, container)?;
+    let profile = Profiles::read(paths)
+        .choose(&container.apparmor)
+        .map_err(|error| Failure::new(Status::AppArmor, &error).hint(error.hint()))?;
     let Steps { host: host_steps, inner: inner_steps } = steps(container, &layers, &implied, &program);
 
     // What the container's init speaks to systemd through: it is the first process's from its birth on.
@@ -147,6 +152,7 @@ fn attempt(
                     Inner::new(line, cgroup, &host.stage, container, &image, files, attachment, handed)
                         .speaking(notify.take())
                         .attached(attached.take())
+                        .confined(profile)
                         .live(&inner_steps);
                 }
                 return Err(Failure::new(Status::Config, "two first processes in one plan"));

@@ -11,6 +11,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::failure::{Ends, Failure, Status};
 use super::host::{CGROUPS, PAYLOAD};
+use super::privileges;
+use crate::apparmor::Label;
 use crate::check::{Container, RootSource};
 use crate::host::Paths;
 use crate::plan::process::ImageProcess;
@@ -18,6 +20,7 @@ use crate::root::{self, Root};
 use crate::running::{self, Running};
 use crate::spec::ContainerName;
 use crate::sys;
+use crate::sys::privilege::Confine;
 use crate::sys::process::{self, Join, ResourceLimits};
 
 /// A container as it was started; its files may say something else by now.
@@ -68,6 +71,10 @@ pub struct Target {
     pub limits: ResourceLimits,
     /// The first process's `oom_score_adj` (proc(5)).
     oom: String,
+    /// What AppArmor confines the first process by.
+    profile: Option<String>,
+    /// The host's /proc, which nobody inside can put something else in the place of.
+    proc: OwnedFd,
 }
 
 /// Every namespace that a process can join, as /proc/PID/ns has them; that of process ids apart, which only
@@ -115,6 +122,9 @@ impl Target {
         };
         let (namespaces, oom) = (read(), fs::read_to_string(format!("/proc/{main}/oom_score_adj")));
         let limits = ResourceLimits::of(pid);
+        // Not what its file says: what enters must be able to signal what is there, also where that was started
+        // before the profile was loaded.
+        let label = Label::of_program(main);
         // All of that was read by its id. If it lives still, it lived then, and the id was its own.
         if !process::is_alive(process.as_fd()) {
             return Err(ended());
@@ -132,11 +142,23 @@ impl Target {
             namespaces: namespaces.map_err(unreadable)?,
             limits: limits.ends(Status::Namespace)?,
             oom: oom.map_err(unreadable)?,
+            profile: label.map_err(unreadable)?.and_then(|label| label.profile),
+            proc: open_folder("/proc")
+                .map_err(|errno| Failure::new(Status::Namespace, format!("can't open /proc: {errno}")))?,
         })
     }
 }
 
 impl Target {
+    /// Has AppArmor confine the program to come as it confines the first process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn confine(&self) -> Result<(), Failure> {
+        let Some(profile) = &self.profile else { return Ok(()) };
+        privileges::confine(self.proc.as_fd(), profile, Confine::Program)
+    }
+
     /// Takes the score by which the kernel chooses whom to kill for want of memory: the container's, and not that
     /// of whoever calls.
     ///
@@ -178,10 +200,13 @@ fn is_first(pid: i32) -> bool {
 
 fn open_cgroup(path: &str) -> Result<OwnedFd, Failure> {
     let path = PathBuf::from(format!("{CGROUPS}{path}"));
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| {
+    open_folder(&path).map_err(|errno| {
         Failure::new(Status::Cgroup, format!("can't open {}: {}", path.display(), sys::explain(errno)))
     })
+}
+
+fn open_folder(path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The unit as people type it.

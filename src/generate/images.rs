@@ -67,7 +67,7 @@ fn files(
     for_all: &BTreeMap<String, Arc<Source>>,
     own: BTreeMap<String, PathBuf>,
 ) -> Result<Files<ImageName>, ImageName> {
-    let (main, finding) = read::text(paths.shown(path), path);
+    let (main, finding) = read::text(paths.shown(path), &paths.read_for(path));
     let mut findings: Vec<Finding> = finding.into_iter().collect();
     if main.text.is_empty() && findings.is_empty() {
         return Err(name);
@@ -75,7 +75,7 @@ fn files(
     let shared = for_all.iter().filter(|(file, _)| !own.contains_key(*file));
     let mut drop_ins: Vec<_> = shared.map(|(_, source)| Arc::clone(source)).collect();
     for path in own.values() {
-        let (source, finding) = read::text(paths.shown(path), path);
+        let (source, finding) = read::text(paths.shown(path), &paths.read_for(path));
         findings.extend(finding);
         drop_ins.push(source);
     }
@@ -90,10 +90,10 @@ pub fn settings(paths: &Paths) -> Files<()> {
     let mut findings = Vec::new();
     for folder in paths.search() {
         let path = folder.join(SETTINGS.0);
-        if path.symlink_metadata().is_ok() {
+        if paths.read_for(&path).symlink_metadata().is_ok() {
             match &main {
                 None => {
-                    let (source, finding) = read::text(paths.shown(&path), &path);
+                    let (source, finding) = read::text(paths.shown(&path), &paths.read_for(&path));
                     findings.extend(finding);
                     main = Some(source);
                 }
@@ -103,13 +103,13 @@ pub fn settings(paths: &Paths) -> Files<()> {
                 ),
             }
         }
-        for (file, path) in read::toml_files(&folder.join(SETTINGS.1)) {
+        for (file, path) in read::toml_files(paths, &folder.join(SETTINGS.1)) {
             drop_ins.entry(file).or_insert(path);
         }
     }
     let mut texts = Vec::new();
     for path in drop_ins.values() {
-        let (source, finding) = read::text(paths.shown(path), path);
+        let (source, finding) = read::text(paths.shown(path), &paths.read_for(path));
         findings.extend(finding);
         texts.push(source);
     }

@@ -1,7 +1,7 @@
 //! Reading the search path: what is declared where, and the texts.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,10 +55,10 @@ pub(super) fn scan<N: Ord>(
 ) -> Scan<N> {
     let mut scan = Scan { mains: BTreeMap::new(), drop_ins: BTreeMap::new(), findings: Vec::new() };
     for above in paths.search() {
-        for (name, path) in entries(&above.join(folder)) {
+        for (name, path) in entries(paths, &above.join(folder)) {
             if let Some(stem) = name.strip_suffix(".toml.d") {
                 let files = scan.drop_ins.entry(stem.to_owned()).or_default();
-                for (file, path) in toml_files(&path) {
+                for (file, path) in toml_files(paths, &path) {
                     files.entry(file).or_insert(path);
                 }
             } else if let Some(stem) = name.strip_suffix(".toml") {
@@ -95,8 +95,8 @@ pub(super) fn scan<N: Ord>(
 }
 
 /// The drop-ins in a folder.
-pub(super) fn toml_files(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
-    entries(folder).into_iter().filter(|(file, _)| file.ends_with(".toml"))
+pub(super) fn toml_files(paths: &Paths, folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    entries(paths, folder).into_iter().filter(|(file, _)| file.ends_with(".toml"))
 }
 
 /// Drop-ins that nothing is there for.
@@ -114,7 +114,7 @@ pub(super) fn for_all(
 ) -> BTreeMap<String, Arc<Source>> {
     let files = drop_ins.remove(stem).unwrap_or_default().into_iter();
     let read = files.map(|(file, path)| {
-        let (source, finding) = text(paths.shown(&path), &path);
+        let (source, finding) = text(paths.shown(&path), &paths.read_for(&path));
         findings.extend(finding);
         (file, source)
     });
@@ -133,7 +133,7 @@ pub fn list(paths: &Paths) -> Listing {
 /// Fills in the containers: those with a file, and instances that have drop-ins of their own.
 fn declare(paths: &Paths, mains: BTreeMap<ContainerName, PathBuf>, listing: &mut Listing) {
     for (name, path) in &mains {
-        let main = name.template().filter(|template| links_to(path, template)).map_or_else(
+        let main = name.template().filter(|template| links_to(&paths.read_for(path), template)).map_or_else(
             || path.clone(),
             // A link to the template says: the template, with a unit of its own.
             |template| mains.get(&template).unwrap_or(path).clone(),
@@ -203,14 +203,11 @@ fn stray(name: &str) -> Option<String> {
 }
 
 /// A folder's entries by name, in order; none where it isn't there.
-fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut entries: Vec<_> = entries
-        .flatten()
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
-        .collect();
-    entries.sort();
-    entries
+fn entries(paths: &Paths, folder: &Path) -> Vec<(String, PathBuf)> {
+    let mut names = paths.stand_ins_in(folder);
+    names.extend(fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()));
+    let named = |name: OsString| (name.to_string_lossy().into_owned(), folder.join(&name));
+    names.into_iter().map(named).collect()
 }
 
 pub(super) fn nowhere(paths: &Paths, path: &Path) -> Place {
@@ -267,7 +264,7 @@ fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// Reads what declares a container; nothing where it is masked by an empty file or a link to /dev/null.
 pub fn read(paths: &Paths, listing: &Listing, name: &ContainerName, found: &Found) -> Option<Files> {
-    let (main, finding) = text(paths.shown(&found.main), &found.main);
+    let (main, finding) = text(paths.shown(&found.main), &paths.read_for(&found.main));
     let mut findings: Vec<Finding> = finding.into_iter().collect();
     if main.text.is_empty() && findings.is_empty() {
         return None;
@@ -292,7 +289,7 @@ pub fn read(paths: &Paths, listing: &Listing, name: &ContainerName, found: &Foun
         .map(|(_, source)| Arc::clone(source))
         .collect();
     for path in shared.iter().filter(|(file, _)| !own.contains_key(*file)).chain(own).map(|(_, path)| path) {
-        let (source, finding) = text(paths.shown(path), path);
+        let (source, finding) = text(paths.shown(path), &paths.read_for(path));
         findings.extend(finding);
         drop_ins.push(source);
     }
@@ -302,14 +299,18 @@ pub fn read(paths: &Paths, listing: &Listing, name: &ContainerName, found: &Foun
 
 /// The files of what is named by the path of its file, anywhere: with the drop-ins beside it. `named` makes a name
 /// of the file's, without its end.
-pub fn loose<N>(path: &Path, named: impl Fn(&str) -> Result<N, String>) -> Result<Files<N>, String> {
+pub fn loose<N>(
+    paths: &Paths,
+    path: &Path,
+    named: impl Fn(&str) -> Result<N, String>,
+) -> Result<Files<N>, String> {
     let file = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
     let stem = file.strip_suffix(".toml").ok_or("its name doesn't end in .toml")?;
     let name = named(stem)?;
     let (main, finding) = text(path.to_owned(), path);
     let mut findings: Vec<Finding> = finding.into_iter().collect();
     let mut drop_ins = Vec::new();
-    for (_, path) in toml_files(&path.with_file_name(format!("{file}.d"))) {
+    for (_, path) in toml_files(paths, &path.with_file_name(format!("{file}.d"))) {
         let (source, finding) = text(path.clone(), &path);
         findings.extend(finding);
         drop_ins.push(source);

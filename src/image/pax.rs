@@ -22,6 +22,12 @@ pub(crate) enum Entry {
     File {
         size: u64,
     },
+    /// A file with holes: its size, and where it has content, as (offset, length). What follows the head are these
+    /// pieces, one after the other.
+    Sparse {
+        size: u64,
+        pieces: Vec<(u64, u64)>,
+    },
     Directory,
     Symlink(Vec<u8>),
     /// To an earlier path.
@@ -53,12 +59,28 @@ impl<W: Write> Writer<W> {
         Self { out }
     }
 
-    /// A member; after a file's, its content must follow, see [`Writer::content`].
+    /// A member; after a file's, its content must follow, see [`Writer::content`]; after that of one with holes its
+    /// pieces, one after the other, and [`Writer::pad`] for all of them together.
     pub(crate) fn head(&mut self, head: &Head) -> io::Result<()> {
         let Head { path, entry, mode, uid, gid, seconds, nanoseconds, xattrs } = head;
         let mut path = if path.is_empty() { b".".to_vec() } else { path.clone() };
+        let mut map = Vec::new();
+        let mut records = Vec::new();
         let (kind, target, size) = match entry {
             Entry::File { size } => (EntryType::Regular, &b""[..], *size),
+            Entry::Sparse { size, pieces } => {
+                // PAX form 1.0 (GNU tar's manual, "Storing Sparse Files"): who doesn't know it finds a file of another
+                // name, with the map before the content.
+                map = sparse_map(pieces, *size);
+                record(&mut records, b"GNU.sparse.major", b"1");
+                record(&mut records, b"GNU.sparse.minor", b"0");
+                record(&mut records, b"GNU.sparse.name", &path);
+                record(&mut records, b"GNU.sparse.realsize", size.to_string().as_bytes());
+                let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+                path = [&path[..at], b"GNUSparseFile.0/", &path[at..]].concat();
+                let stored: u64 = pieces.iter().map(|(_, length)| length).sum();
+                (EntryType::Regular, &b""[..], stored + map.len() as u64)
+            }
             Entry::Directory => {
                 path.push(b'/');
                 (EntryType::Directory, &b""[..], 0)
@@ -68,7 +90,6 @@ impl<W: Write> Writer<W> {
             Entry::Pipe => (EntryType::Fifo, &b""[..], 0),
         };
         let mut header = Header::new_ustar();
-        let mut records = Vec::new();
         put(&mut records, &mut header.as_old_mut().name, b"path", &path);
         put(&mut records, &mut header.as_old_mut().linkname, b"linkpath", target);
         if size > SIZE_MAX {
@@ -98,7 +119,8 @@ impl<W: Write> Writer<W> {
             self.out.write_all(&records)?;
             self.pad(records.len() as u64)?;
         }
-        self.out.write_all(header.as_bytes())
+        self.out.write_all(header.as_bytes())?;
+        self.out.write_all(&map)
     }
 
     /// A file that is part of an archive and of no file system: everything but its name is always the same.
@@ -149,6 +171,20 @@ impl<W: Write> Writer<W> {
         self.out.flush()?;
         Ok(self.out)
     }
+}
+
+/// How many pieces there are, and where and how long each is, in decimal lines that fill whole blocks.
+fn sparse_map(pieces: &[(u64, u64)], size: u64) -> Vec<u8> {
+    // By a piece of no length, GNU tar knows of a hole at the end when it unpacks.
+    let end = pieces.last().map_or(0, |(offset, length)| offset + length);
+    let last = (end < size).then_some((size, 0));
+    let mut map = format!("{}\n", pieces.len() + usize::from(last.is_some()));
+    for (offset, length) in pieces.iter().copied().chain(last) {
+        map.push_str(&format!("{offset}\n{length}\n"));
+    }
+    let mut map = map.into_bytes();
+    map.resize(map.len().next_multiple_of(BLOCK), 0);
+    map
 }
 
 /// Puts a name into the header's field or, where that is too short, into a record.
@@ -224,6 +260,34 @@ mod tests {
             assert_eq!(member.size, size);
             let member = Members::new(&tar[extended + BLOCK..]).next().expect("a tar").expect("a member");
             assert_eq!((member.path.as_slice(), member.size), (&b"blob"[..], size));
+        }
+    }
+
+    #[test]
+    fn holes_come_back() {
+        for (size, pieces) in [(1 << 40, vec![]), (100_000, vec![(0, 3), (4096, 700)]), (9, vec![(8, 1)])] {
+            let head = Head {
+                path: b"sub/sparse".to_vec(),
+                entry: Entry::Sparse { size, pieces: pieces.clone() },
+                mode: 0o600,
+                uid: 1,
+                gid: 2,
+                seconds: 3,
+                nanoseconds: 0,
+                xattrs: Vec::new(),
+            };
+            let mut writer = Writer::new(Vec::new());
+            writer.head(&head).expect("memory");
+            let stored: u64 = pieces.iter().map(|(_, length)| length).sum();
+            writer.content(io::repeat(7), stored).expect("memory");
+            let tar = writer.finish().expect("memory");
+            let mut members = Members::new(&tar[..]);
+            let member = members.next().expect("a tar").expect("a member");
+            assert_eq!((member.kind, member.path.as_slice()), (Kind::File, &b"sub/sparse"[..]));
+            let mut found = member.pieces.expect("holes");
+            found.retain(|piece| *piece != (size, 0));
+            assert_eq!((member.size, found), (size, pieces));
+            assert!(members.next().expect("a tar").is_none());
         }
     }
 

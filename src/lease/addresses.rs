@@ -58,9 +58,30 @@ impl Pools {
         Lease { number, addresses: self.at(number), gateway: self.at(HOST) }
     }
 
+    /// The networks of both families, as `10.131.0.0/16`.
+    pub fn networks(self) -> [String; 2] {
+        [format!("{}/{}", self.v4.0, self.v4.1), format!("{}/{}", self.v6.0, self.v6.1)]
+    }
+
     /// The host's addresses in the pools.
     pub fn gateway(self) -> Addresses {
         self.at(HOST)
+    }
+
+    /// Routes by which some of the IPv4 addresses are reached elsewhere than at containers: interface and network, from
+    /// the text of `/proc/net/route`.
+    pub fn clashes(self, routes: &str) -> Vec<String> {
+        let (base, own) = (self.v4.0.to_bits(), u32::MAX << (32 - self.v4.1));
+        let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::from_be);
+        let clash = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let interface = fields.first()?;
+            let (network, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
+            let meet = mask != 0 && network & mask & own == base & mask & own;
+            (meet && !interface.starts_with(crate::net::route::PREFIX))
+                .then(|| format!("{interface} {}/{}", Ipv4Addr::from_bits(network), mask.count_ones()))
+        };
+        routes.lines().skip(1).filter_map(clash).collect()
     }
 
     /// An IPv4 network that this host doesn't know yet, and a random unique local IPv6 one (RFC 4193).
@@ -155,6 +176,40 @@ pub fn addresses(state: &Path, name: &ContainerName) -> Result<Lease, LeaseError
     Ok(pools.lease(number))
 }
 
+/// The pools, where they were chosen already.
+///
+/// # Errors
+/// [`LeaseError`].
+pub fn chosen(state: &Path) -> Result<Option<Pools>, LeaseError> {
+    pools(&state.join("leases/pools"))
+}
+
+/// Every lease of an address, by name. Makes none, and passes over those that are damaged.
+///
+/// # Errors
+/// [`LeaseError`].
+pub fn leased(state: &Path) -> Result<Vec<(ContainerName, Lease)>, LeaseError> {
+    let Some(pools) = chosen(state)? else { return Ok(Vec::new()) };
+    let book = book(state, pools);
+    let folder = state.join("leases").join(KIND);
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed("list", &folder))?,
+    };
+    let mut leases = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed("list", &folder))?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.parse::<ContainerName>().ok()) else { continue };
+        match book.find(name.as_str()) {
+            Ok(number) => leases.extend(number.map(|number| (name, pools.lease(number)))),
+            Err(LeaseError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    leases.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(leases)
+}
+
 fn book(state: &Path, pools: Pools) -> Book {
     let size = pools.size();
     Book::new(state, KIND, "a number within the pools", move |number| number > HOST && number < size - 1)
@@ -187,6 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn routes_to_the_same_addresses() {
+        let pools: Pools = "10.131.0.0/16 fd12:3456:789a::/64".parse().expect("pools");
+        // Columns as the kernel has them; numbers in the order of bytes of a little-endian machine.
+        let line = |interface: &str, network: [u8; 4], mask: [u8; 4]| {
+            let hex = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+            format!("{interface}\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0\n", hex(network), hex(mask))
+        };
+        let routes = [
+            "Iface\tDestination\n".to_owned(),
+            line("eth0", [0, 0, 0, 0], [0, 0, 0, 0]),
+            line("eth0", [192, 168, 1, 0], [255, 255, 255, 0]),
+            line("wharf-0002", [10, 131, 0, 2], [255, 255, 255, 255]),
+            line("tun0", [10, 131, 7, 0], [255, 255, 255, 0]),
+            line("tun1", [10, 0, 0, 0], [255, 0, 0, 0]),
+        ];
+        assert_eq!(pools.clashes(&routes.concat()), ["tun0 10.131.7.0/24", "tun1 10.0.0.0/8"]);
+    }
+
+    #[test]
     fn a_lease_stays_and_is_nobody_elses() {
         let state = tempfile::tempdir().expect("a folder");
         let lease = |n: usize| addresses(state.path(), &name(&format!("c{n}"))).expect("a lease");
@@ -196,6 +270,10 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 200);
+        fs::write(state.path().join("leases/addresses/c7"), "nonsense").expect("written");
+        let listed = super::leased(state.path()).expect("listed");
+        assert_eq!(listed.len(), 199);
+        assert!(listed.iter().any(|(name, lease)| name.as_str() == "c8" && *lease == leases[8]));
         assert!(leases.iter().all(|lease| lease.number >= 2 && lease.gateway == leases[0].gateway));
     }
 

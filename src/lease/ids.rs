@@ -57,19 +57,45 @@ fn book(state: &Path) -> Book {
     Book::new(state, KIND, "the first id of a range", good)
 }
 
+/// Every lease: its container, and the first of the ids, or nothing where that can't be read.
+///
+/// # Errors
+/// [`LeaseError::Io`], where leases can't be listed.
+pub fn leased_ids(state: &Path) -> Result<Vec<(ContainerName, Option<u32>)>, LeaseError> {
+    let book = book(state);
+    let names = match fs::read_dir(&book.folder) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(super::failed("list", &book.folder)(error)),
+    };
+    let mut names: Vec<ContainerName> =
+        names.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    names.sort();
+    let lease = |name: ContainerName| match book.find(name.as_str()) {
+        Ok(Some(base)) => Some((name, Some(base))),
+        Ok(None) => None,
+        Err(_) => Some((name, None)),
+    };
+    Ok(names.into_iter().filter_map(lease).collect())
+}
+
 /// Ranges that /etc/subuid and /etc/subgid give to somebody, first and last id.
 fn given_away() -> Vec<(u32, u32)> {
-    let mut taken = Vec::new();
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        // Without the file nobody has been given any.
-        for line in fs::read_to_string(file).unwrap_or_default().lines() {
-            let mut fields = line.split(':').skip(1).map(|field| field.trim().parse::<u32>());
-            if let (Some(Ok(first)), Some(Ok(count))) = (fields.next(), fields.next()) {
-                taken.push((first, first.saturating_add(count.saturating_sub(1))));
-            }
-        }
-    }
-    taken
+    // Without the file nobody has been given any.
+    let texts = ["/etc/subuid", "/etc/subgid"].map(|file| fs::read_to_string(file).unwrap_or_default());
+    let given = texts.iter().flat_map(|text| given_in(text));
+    given.map(|(_, first, last)| (first, last)).collect()
+}
+
+/// What a subuid(5) or subgid(5) gives away: to whom, and the first and last id.
+pub fn given_in(text: &str) -> impl Iterator<Item = (&str, u32, u32)> {
+    text.lines().filter_map(|line| {
+        let mut fields = line.split(':').map(str::trim);
+        let owner = fields.next()?;
+        let mut numbers = fields.map(|field| field.parse::<u32>());
+        let (Some(Ok(first)), Some(Ok(count))) = (numbers.next(), numbers.next()) else { return None };
+        Some((owner, first, first.saturating_add(count.saturating_sub(1))))
+    })
 }
 
 /// Whether a user has the range's first id, or systemd-nspawn runs something with the range: it keeps a lock
@@ -106,6 +132,16 @@ mod tests {
         fs::rename(state.path().join("leases/ids/a"), state.path().join("leases/ids/b")).expect("renamed");
         let second = ids(state.path(), &name("a")).expect("a lease");
         assert_eq!((second - FIRST) / IDS, ((first - FIRST) / IDS + 1) % RANGES);
+    }
+
+    #[test]
+    fn all_leases_in_order() {
+        let state = tempfile::tempdir().expect("a folder");
+        assert_eq!(leased_ids(state.path()).expect("listed"), []);
+        let base = ids(state.path(), &name("b")).expect("a lease");
+        fs::write(state.path().join("leases/ids/a"), "nonsense").expect("written");
+        assert_eq!(leased_ids(state.path()).expect("listed"), [(name("a"), None), (name("b"), Some(base))]);
+        assert_eq!(given_in("a:100000:65536\nx\nb:1:\n").collect::<Vec<_>>(), [("a", 100_000, 165_535)]);
     }
 
     #[test]

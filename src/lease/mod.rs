@@ -25,8 +25,8 @@ use rustix::fs::FlockOperation;
 
 use crate::spec::ContainerName;
 
-pub use addresses::{Lease, Pools, addresses};
-pub use ids::{IDS, found_ids, ids};
+pub use addresses::{Lease, Pools, addresses, chosen, leased};
+pub use ids::{IDS, found_ids, given_in, ids, leased_ids};
 
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]
@@ -160,20 +160,41 @@ fn make_folders(state: &Path, folder: &Path) -> Result<(), LeaseError> {
     Ok(())
 }
 
-const KINDS: [&str; 2] = [ids::KIND, addresses::KIND];
-
-/// Whether there is a lease under this name.
-pub fn is_known(state: &Path, name: &ContainerName) -> bool {
-    KINDS.iter().any(|kind| state.join("leases").join(kind).join(name.as_str()).exists())
+/// What is leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A range of ids.
+    Ids,
+    /// A number within the pools of addresses.
+    Addresses,
 }
 
-/// Takes a container's leases back. Nothing is synced: one that comes again with a power cut is only a lease more.
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Ids, Self::Addresses];
+
+    /// Its word, which is its folder's name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ids => ids::KIND,
+            Self::Addresses => addresses::KIND,
+        }
+    }
+
+    /// Whether there is a lease of it under this name.
+    pub fn is_known(self, state: &Path, name: &ContainerName) -> bool {
+        state.join("leases").join(self.word()).join(name.as_str()).exists()
+    }
+}
+
+/// Takes some of a container's leases back. Nothing is synced: one that comes again with a power cut is only a lease
+/// more.
 ///
 /// # Errors
 /// A file that can't be locked or removed.
-pub fn release(state: &Path, name: &ContainerName) -> Result<(), LeaseError> {
+pub fn release(state: &Path, name: &ContainerName, kinds: &[Kind]) -> Result<(), LeaseError> {
     let leases = state.join("leases");
-    if !is_known(state, name) {
+    if !kinds.iter().any(|kind| kind.is_known(state, name)) {
         return Ok(());
     }
     let path = leases.join("lock");
@@ -181,8 +202,8 @@ pub fn release(state: &Path, name: &ContainerName) -> Result<(), LeaseError> {
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)
         .map_err(io::Error::from)
         .map_err(failed("lock", &path))?;
-    for kind in KINDS {
-        let path = leases.join(kind).join(name.as_str());
+    for kind in kinds {
+        let path = leases.join(kind.word()).join(name.as_str());
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("remove", &path)(error));

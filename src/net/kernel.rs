@@ -17,6 +17,12 @@ pub fn has_ipv6() -> bool {
     fs::read_to_string(setting("all", "disable_ipv6")).is_ok_and(|value| value.trim() == "0")
 }
 
+/// Whether the kernel forwards packets: IPv4, and IPv6 where the host has that.
+pub fn forwards() -> (bool, Option<bool>) {
+    let on = |path: &Path| read(path).is_ok_and(|value| value == "1");
+    (on(Path::new(IPV4_FORWARDING)), has_ipv6().then(|| on(&setting("all", "forwarding"))))
+}
+
 /// Makes the kernel forward packets of both families. Writes only what is not yet so.
 ///
 /// With IPv6 forwarding the kernel takes itself for a router and stops listening to routers' advertisements,

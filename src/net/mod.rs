@@ -19,6 +19,7 @@
 //! | [`route`] | the pair of interfaces: addresses, routes, neighbours |
 //! | [`kernel`] | forwarding, and whether there is IPv6 |
 //! | [`table`] | the table's text, and a container's elements in it; pure |
+//! | [`counters`] | what has passed the interfaces |
 //! | [`conntrack`] | connections that a published port makes wrong |
 //! | [`nft`] | changing the table, loading it, and asking whether it is whole |
 //!
@@ -27,6 +28,7 @@
 pub mod address;
 mod attribute;
 pub mod conntrack;
+pub mod counters;
 pub mod kernel;
 pub mod nft;
 mod request;
@@ -41,8 +43,9 @@ use rustix::io::Errno;
 
 pub use address::{Addresses, Attachment, Port};
 pub use conntrack::forget;
-pub use kernel::{enable_forwarding, has_ipv6};
-pub use nft::{Change, NftError, change, intact, load};
+pub use counters::{Counters, counters};
+pub use kernel::{enable_forwarding, forwards, has_ipv6};
+pub use nft::{Change, NftError, change, held, intact, load};
 pub use route::{configure, connect, disconnect, interfaces, settle};
 pub use table::{Element, elements, script};
 

@@ -17,7 +17,7 @@ use super::table::{self, Chain, Element};
 use crate::sys::explain;
 
 /// The program that reads the table's text. By its full name: who starts Wharf has no say in it.
-const NFT: &str = "/usr/sbin/nft";
+pub const NFT: &str = "/usr/sbin/nft";
 
 /// linux/netfilter/nfnetlink.h: the first and last message of a transaction, and whom it is for.
 const BATCH_BEGIN: u16 = 0x10;
@@ -39,6 +39,8 @@ const TABLE_FLAGS: u16 = 2;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
+const CHAIN_POLICY: u16 = 5;
+const HOOK_NUMBER: u16 = 1;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const ELEMENTS_TABLE: u16 = 1;
@@ -181,6 +183,53 @@ pub fn intact(elements: &BTreeSet<Element>) -> Result<bool, NftError> {
     Ok(chains(&mut socket)? == expected_chains() && sets_hold(&mut socket, elements)?)
 }
 
+/// A chain through which the kernel sends what is forwarded, of any table but Wharf's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardChain {
+    /// The table's family, as nft names it.
+    pub family: &'static str,
+    /// The table.
+    pub table: String,
+    /// The chain.
+    pub name: String,
+    /// What no rule of it lets through is dropped (`policy drop`).
+    pub drops: bool,
+}
+
+/// Every chain of others that forwarded packets pass.
+///
+/// # Errors
+/// [`NftError::Kernel`]; EPERM for who isn't root.
+pub fn forward_chains() -> Result<Vec<ForwardChain>, NftError> {
+    /// linux/netfilter.h: `NF_INET_FORWARD`, `NF_DROP`.
+    const FORWARD: u32 = 2;
+    const DROP: u32 = 0;
+    let number = |bytes: &[u8], kind| {
+        attribute::find(bytes, kind).and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)))
+    };
+    let all = open()?.dump(GET_CHAIN, &header(0)).map_err(|errno| kernel("list nftables chains", errno))?;
+    let chain = |payload: &Vec<u8>| {
+        // Those of linux/netfilter.h that have such a hook with this number; others count theirs otherwise.
+        let family = match payload.first()? {
+            1 => "inet",
+            2 => "ip",
+            10 => "ip6",
+            _ => return None,
+        };
+        let chain = body(payload);
+        let table = attribute::text(chain, CHAIN_TABLE)?;
+        let hook = number(attribute::find(chain, CHAIN_HOOK)?, HOOK_NUMBER)?;
+        let is_ours = family == "inet" && table == table::NAME;
+        (hook == FORWARD && !is_ours).then(|| ForwardChain {
+            family,
+            table: table.to_owned(),
+            name: attribute::text(chain, CHAIN_NAME).unwrap_or_default().to_owned(),
+            drops: number(chain, CHAIN_POLICY) == Some(DROP),
+        })
+    };
+    Ok(all.iter().filter_map(chain).collect())
+}
+
 fn expected_chains() -> BTreeMap<String, Chain> {
     table::chains().into_iter().map(|(name, chain)| (name.to_owned(), chain)).collect()
 }
@@ -204,36 +253,59 @@ fn chains(socket: &mut Socket) -> Result<BTreeMap<String, Chain>, NftError> {
     Ok(chains)
 }
 
+/// Which of these elements the table holds; none where there is no table.
+///
+/// # Errors
+/// [`NftError::Kernel`].
+pub fn held(elements: &BTreeSet<Element>) -> Result<BTreeSet<Element>, NftError> {
+    let mut socket = open()?;
+    let mut sets: BTreeMap<&str, Entries> = BTreeMap::new();
+    for set in elements.iter().map(Element::set).collect::<BTreeSet<_>>() {
+        sets.insert(set, entries(&mut socket, set)?.unwrap_or_default());
+    }
+    let is_held = |element: &&Element| {
+        sets.get(element.set()).is_some_and(|entries| entries.contains(&(element.key(), element.data())))
+    };
+    Ok(elements.iter().filter(is_held).copied().collect())
+}
+
+/// Keys, and what a map answers.
+type Entries = BTreeSet<(Vec<u8>, Vec<u8>)>;
+
 fn sets_hold(socket: &mut Socket, elements: &BTreeSet<Element>) -> Result<bool, NftError> {
-    type Entries = BTreeSet<(Vec<u8>, Vec<u8>)>;
     let mut expected: BTreeMap<&str, Entries> = BTreeMap::new();
     for element in elements {
         expected.entry(element.set()).or_default().insert((element.key(), element.data()));
     }
     for set in table::SETS {
-        let which =
-            Attributes::after(&header(INET)).text(ELEMENTS_TABLE, table::NAME).text(ELEMENTS_SET, set).done();
-        let found = match socket.dump(GET_ELEMENT, &which) {
-            Err(Errno::NOENT) => return Ok(false),
-            other => other.map_err(|errno| kernel(format!("list the nftables set {set}"), errno))?,
-        };
-        let value = |element, kind| {
-            attribute::find(element, kind)
-                .and_then(|data| attribute::find(data, DATA_VALUE))
-                .unwrap_or_default()
-                .to_vec()
-        };
-        let found: Entries = found
-            .iter()
-            .filter_map(|part| attribute::find(body(part), ELEMENTS_LIST))
-            .flat_map(attribute::read)
-            .map(|(_, element)| (value(element, ELEMENT_KEY), value(element, ELEMENT_DATA)))
-            .collect();
-        if found != expected.remove(set).unwrap_or_default() {
-            return Ok(false);
+        match entries(socket, set)? {
+            Some(found) if found == expected.remove(set).unwrap_or_default() => {}
+            _ => return Ok(false),
         }
     }
     Ok(true)
+}
+
+/// All that is in a set or a map; nothing where it isn't there.
+fn entries(socket: &mut Socket, set: &str) -> Result<Option<Entries>, NftError> {
+    let which =
+        Attributes::after(&header(INET)).text(ELEMENTS_TABLE, table::NAME).text(ELEMENTS_SET, set).done();
+    let found = match socket.dump(GET_ELEMENT, &which) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other.map_err(|errno| kernel(format!("list the nftables set {set}"), errno))?,
+    };
+    let value = |element, kind| {
+        attribute::find(element, kind)
+            .and_then(|data| attribute::find(data, DATA_VALUE))
+            .unwrap_or_default()
+            .to_vec()
+    };
+    let found = found
+        .iter()
+        .filter_map(|part| attribute::find(body(part), ELEMENTS_LIST))
+        .flat_map(attribute::read)
+        .map(|(_, element)| (value(element, ELEMENT_KEY), value(element, ELEMENT_DATA)));
+    Ok(Some(found.collect()))
 }
 
 fn open() -> Result<Socket, NftError> {

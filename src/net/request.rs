@@ -144,6 +144,12 @@ pub(super) fn query_all() -> (u16, Vec<u8>) {
     (message.message_type(), bytes(&message))
 }
 
+/// Every interface, with what has passed it.
+pub(super) fn query_all_counted() -> (u16, Vec<u8>) {
+    let message = RouteNetlinkMessage::GetLink(link(Vec::new()));
+    (message.message_type(), bytes(&message))
+}
+
 /// Gives an interface an address, which is usable at once.
 pub(super) fn address(index: u32, address: IpAddr, prefix: u8) -> Step {
     let mut message = AddressMessage::default();

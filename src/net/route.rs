@@ -23,7 +23,7 @@ const LONGEST: usize = 15;
 /// linux/if_link.h; it follows the 16 bytes of `struct ifinfomsg`.
 const IFLA_IFNAME: u16 = 3;
 const IFLA_OPERSTATE: u16 = 16;
-const LINK_HEADER: usize = 16;
+pub(super) const LINK_HEADER: usize = 16;
 /// linux/if.h.
 const IF_OPER_UP: u8 = 6;
 /// linux/rtnetlink.h: news of interfaces.
@@ -125,13 +125,18 @@ pub fn disconnect(interface: &str) -> Result<bool, NetError> {
 pub fn interfaces() -> Result<Vec<String>, NetError> {
     let (kind, payload) = request::query_all();
     let links = open()?.dump(kind, &payload).map_err(|errno| NetError::step("list the interfaces", errno))?;
-    let name = |link: &Vec<u8>| attribute::text(link.get(LINK_HEADER..)?, IFLA_IFNAME).map(str::to_owned);
-    let mut names: Vec<String> = links.iter().filter_map(name).filter(|it| it.starts_with(PREFIX)).collect();
+    let names = links.iter().filter_map(|link| name_of(link)).filter(|it| it.starts_with(PREFIX));
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.sort_unstable();
     Ok(names)
 }
 
-fn open() -> Result<Socket, NetError> {
+/// What an interface is called, by the kernel's message about it.
+pub(super) fn name_of(link: &[u8]) -> Option<&str> {
+    attribute::text(link.get(LINK_HEADER..)?, IFLA_IFNAME)
+}
+
+pub(super) fn open() -> Result<Socket, NetError> {
     Socket::open(None).map_err(|errno| NetError::step("open a netlink socket", errno))
 }
 

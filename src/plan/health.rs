@@ -34,7 +34,7 @@ pub const WATCHDOG_SIGNAL: i32 = 64;
 const PREFIX: &str = "Health: ";
 
 /// The states that such a line can tell of.
-const STATES: [&str; 3] = [STARTING, HEALTHY, UNHEALTHY];
+pub const STATES: [&str; 3] = [STARTING, HEALTHY, UNHEALTHY];
 /// No check has passed yet.
 pub const STARTING: &str = "starting";
 /// The last check has passed, or too few have failed since.

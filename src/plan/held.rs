@@ -54,7 +54,8 @@ impl Fingerprint {
         files: BTreeMap<PathBuf, String>,
     ) -> Self {
         // Neither changes what a start does.
-        let container = Container { autostart: false, update: Update::Off, ..container.clone() };
+        let container =
+            Container { autostart: false, update: Update::Off, snapshot: false, ..container.clone() };
         // Serialising types of our own to memory can't fail; should it, all are alike, and nothing is held back
         // for longer than until the next edit of the image or the listed files.
         let text = serde_json::to_vec(&(&container, trust)).unwrap_or_default();
@@ -122,6 +123,10 @@ pub struct Held {
     pub tried: Fingerprint,
     /// What runs instead.
     pub good: Good,
+    /// The name of the snapshots of its volumes, as the version that runs instead has left them: see
+    /// [`super::snapshot`]. Nothing where none are to be taken, and none are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
 }
 
 impl Held {
@@ -181,6 +186,12 @@ impl Held {
         self
     }
 
+    /// The mark of what was to be tried and couldn't be, so that nothing of it has run.
+    #[must_use]
+    pub fn untried(self) -> Self {
+        Self { state: State::Waiting, ..self }
+    }
+
     /// Why the files aren't followed, in one line.
     pub fn reason(&self) -> String {
         let Self { state, at, why, .. } = self;
@@ -189,7 +200,10 @@ impl Held {
             (State::PuttingBack | State::Failed, Some(why)) => format!("{what} tried at {at} and {why}"),
             (State::PuttingBack | State::Failed, None) => format!("{what} tried at {at} and failed"),
             (State::Trying, _) => format!("{what} tried at {at}, and has not proved itself"),
-            (State::Waiting, _) => format!("{what} to be tried at {at}, and has not been"),
+            (State::Waiting, Some(why)) => {
+                format!("{what} to be tried at {at}, and could not be: {why}")
+            }
+            (State::Waiting, None) => format!("{what} to be tried at {at}, and has not been"),
         }
     }
 
@@ -242,6 +256,7 @@ mod tests {
             why: Some("it crashed".into()),
             tried,
             good,
+            snapshot: None,
         }
     }
 
@@ -315,6 +330,18 @@ mod tests {
         assert!(!held.clone().failed(Some(&moved)).is_about(&moved));
         assert_eq!(held.clone().failed(None).tried, held.tried);
         assert_eq!(held.clone().failed(None).reason(), held.reason(), "its unit says the same");
+    }
+
+    #[test]
+    fn what_could_not_be_tried_waits() {
+        let now = print("image = 'x:1'", Some("d"), Some("f"));
+        let held =
+            Held { why: Some("no snapshot".into()), ..held(State::PuttingBack, now.clone()) }.untried();
+        assert!(held.state == State::Waiting && held.is_in_start(Some(&now), None));
+        assert_eq!(
+            held.reason(),
+            "what its files say was to be tried at then, and could not be: no snapshot"
+        );
     }
 
     #[test]

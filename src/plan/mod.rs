@@ -8,6 +8,7 @@ pub mod health;
 pub mod held;
 mod image;
 pub mod process;
+pub mod snapshot;
 pub mod steps;
 pub mod transient;
 pub mod unit;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::health::{Probe, Watch};
 use super::process::Process;
-use crate::check::{Bind, Container, MountKind, Network, Ready, RootMode, UserName};
+use crate::check::{AppArmor, Bind, Container, MountKind, Network, Ready, RootMode, UserName};
 use crate::image::Implied;
 use crate::spec::{ContainerName, Link, LinkTarget, Ports, Publish, show_duration};
 
@@ -183,6 +183,13 @@ pub enum InnerStep {
     },
     /// Keep the default capabilities and gain none, by no means.
     Privileges,
+    /// Have AppArmor confine the program: from its first instruction on; with an init, that as well.
+    Confine {
+        /// The profile.
+        profile: String,
+        /// Whether nothing runs without it; otherwise a host that hasn't got it does without.
+        required: bool,
+    },
     /// Put the list of system calls in force.
     FilterCalls,
     /// Wait until systemd knows this process as the unit's main one.
@@ -253,6 +260,9 @@ const SCRATCH: [(&str, u32); 3] = [("/run", 0o755), ("/tmp", 0o1777), ("/var/tmp
 /// Where the program finds the socket by which it speaks to systemd: where systemd-nspawn has it, too (its container
 /// interface).
 pub const NOTIFICATION_SOCKET: &str = "/run/host/notify";
+
+/// The AppArmor profile that Wharf's packages bring.
+pub const PROFILE: &str = "wharf-container";
 
 /// How many implied folders are told, of thousands at times.
 const SHOWN: usize = 4;
@@ -406,6 +416,13 @@ fn inner(container: &Container, process: &Process) -> Vec<InnerStep> {
     steps.push(InnerStep::BoundCapabilities);
     steps.push(InnerStep::BecomeUser { working_directory: process.working_directory.clone() });
     steps.push(InnerStep::Privileges);
+    match &container.apparmor {
+        AppArmor::Own => steps.push(InnerStep::Confine { profile: PROFILE.to_owned(), required: false }),
+        AppArmor::Profile(profile) => {
+            steps.push(InnerStep::Confine { profile: profile.clone(), required: true });
+        }
+        AppArmor::Unconfined => {}
+    }
     steps.push(InnerStep::FilterCalls);
     steps.push(InnerStep::Gate);
     let (arguments, watch) = (process.arguments.clone(), process.watch.clone());
@@ -563,6 +580,10 @@ impl fmt::Display for InnerStep {
             Self::BoundCapabilities => f.write_str("drop all but the default capabilities for good"),
             Self::BecomeUser { working_directory } => write!(f, "become the user, in {working_directory}"),
             Self::Privileges => f.write_str("gain no privileges from here on"),
+            Self::Confine { profile, required } => {
+                write!(f, "be confined by AppArmor's profile {profile}")?;
+                f.write_str(if *required { "" } else { ", where it is loaded" })
+            }
             Self::FilterCalls => f.write_str("put the list of system calls in force"),
             Self::Gate => f.write_str("wait until systemd knows the process as the unit's main one"),
             Self::Run { arguments, init, watch } => {

@@ -154,6 +154,7 @@ const HABITS: &[(&str, &str)] = &[
     ("network-mode", "network"),
     ("notify", "ready"),
     ("ports", "publish"),
+    ("security-opt", "apparmor"),
     ("service", "systemd"),
     ("volume", "mounts"),
     ("volumes", "mounts"),
@@ -162,6 +163,13 @@ const HABITS: &[(&str, &str)] = &[
 
 /// Every key of a container, ordered by path.
 pub const KEYS: &[Key] = &[
+    key(
+        "apparmor",
+        Kind::Text,
+        Default::Words("\"wharf-container\", where that is loaded"),
+        "apparmor = \"unconfined\"",
+        "The AppArmor profile that confines the program and all that enters the container: a name that `aa-status` lists, or \"unconfined\" for none. One that is written must be loaded, or the container doesn't start; Wharf's own, which holds where nothing is written, is left out on a host that hasn't got it, and `wharf inspect` says so.",
+    ),
     key(
         "autostart",
         Kind::Flag,
@@ -525,6 +533,13 @@ pub const KEYS: &[Key] = &[
         Default::Words("no limit"),
         "runtime = \"2h\"",
         "The longest that it may run; what takes longer is stopped, and has failed. Of a service, that is an end as any other, after which an explicit `restart` starts it again. A job is timed from the start of its start; without `runtime` it may take for ever, and boot waits for those that it starts.",
+    ),
+    key(
+        "snapshot",
+        Kind::Flag,
+        Default::Is("false"),
+        "snapshot = true",
+        "Whether volumes that the container may write to are put back as they were when `wharf update` or `wharf apply` tries another image and that doesn't work. A snapshot is taken after the old version has stopped. Only on btrfs, and on XFS with reflinks; and nobody else may use these volumes meanwhile.",
     ),
     key(
         "socket",

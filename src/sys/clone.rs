@@ -65,6 +65,38 @@ pub fn child_in(cgroup: BorrowedFd<'_>) -> Result<Option<Child>, Error> {
         .trying(|| "make a process in the container".into())
 }
 
+/// A user namespace of nobody's: `count` ids from 0 are `base` and up outside. It lives as long as its descriptor or
+/// what is mapped by it.
+///
+/// The caller may have several threads: the process that it takes for a moment makes no call but two of the kernel's.
+///
+/// # Errors
+/// What clone3(2), and writes to the maps of ids (user_namespaces(7)), say.
+pub fn user_namespace(base: u32, count: u32) -> Result<OwnedFd, Error> {
+    let made =
+        clone3(Namespaces::USER.bits(), libc::SIGCHLD as u64, 0).trying(|| "make a user namespace".into())?;
+    let Some(Child { pid, pidfd }) = made else {
+        // SAFETY: these take no memory and no lock, and never return: the process waits until it is killed, below or,
+        // should the caller end before, by the kernel.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            loop {
+                libc::pause();
+            }
+        }
+    };
+    let users = super::privilege::map_ids(pid, base, count).and_then(|()| {
+        let path = format!("/proc/{}/ns/user", pid.as_raw_nonzero());
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).trying(|| format!("open {path}"))
+    });
+    // It is this process's child and can't be reaped by anybody else, so both work as long as it is there.
+    let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    let _ =
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), rustix::process::WaitIdOptions::EXITED);
+    users
+}
+
 /// `CLONE_INTO_CGROUP` of linux/sched.h, which libc has in too narrow a type.
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -96,5 +128,29 @@ fn clone3(flags: u64, exit_signal: u64, cgroup: u64) -> Result<Option<Child>, Er
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::RANGE)?;
             Ok(Some(Child { pid, pidfd }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_namespace_needs_no_process() {
+        // Only root may map more than itself.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let children = || {
+            let own = std::process::id();
+            let text = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+            text.unwrap_or_default().split_whitespace().count()
+        };
+        let before = children();
+        let one = user_namespace(524_288, 65_536).expect("made");
+        let two = user_namespace(524_288, 65_536).expect("made");
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("its inode").st_ino;
+        assert_ne!(inode(&one), inode(&two));
+        assert_eq!(children(), before);
     }
 }

@@ -42,6 +42,6 @@ pub fn close_on_exec(count: u32, close: bool) -> Result<(), Error> {
 pub fn close(count: u32) {
     if count > 0 {
         // SAFETY: systemd has opened them for this process, and nothing of Rust's owns them.
-        unsafe { libc::close_range(FIRST, FIRST + count - 1, 0) };
+        unsafe { libc::syscall(libc::SYS_close_range, FIRST, FIRST + count - 1, 0) };
     }
 }

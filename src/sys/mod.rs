@@ -7,6 +7,7 @@
 
 pub mod attributes;
 pub mod btrfs;
+pub mod clock;
 pub mod clone;
 pub mod handed;
 pub mod mount;

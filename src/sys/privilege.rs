@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::fs;
+use std::os::fd::BorrowedFd;
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Pid, Uid};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
@@ -117,6 +119,40 @@ pub fn plain_secure_bits() -> Result<(), Error> {
 /// What prctl(2) PR_SET_NO_NEW_PRIVS says.
 pub fn no_new_privileges() -> Result<(), Error> {
     rustix::thread::set_no_new_privs(true).trying(|| "set no_new_privs".into())
+}
+
+/// What AppArmor is to confine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confine {
+    /// This thread, from now on, and all that it makes.
+    Now,
+    /// The next program that it runs.
+    Program,
+}
+
+/// Has AppArmor confine the calling thread by a loaded profile: what libapparmor's aa_change_profile(2) and
+/// aa_change_onexec(2) write. Nothing but a program run by a profile's own word leads out of it.
+///
+/// `proc` is a procfs in whose pid namespace, or below it, the thread is. It may be the host's, held since before the
+/// thread entered somebody's mounts: the link `thread-self` is followed for who follows it, and nothing else is.
+///
+/// # Errors
+/// ENOENT where there is no such profile, EINVAL where AppArmor isn't on, EACCES where what confines this thread
+/// already doesn't allow it.
+pub fn confine(proc: BorrowedFd<'_>, profile: &str, what: Confine) -> Result<(), Error> {
+    let (file, word) = match what {
+        Confine::Now => ("current", "changeprofile"),
+        Confine::Program => ("exec", "exec"),
+    };
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let path = format!("thread-self/attr/apparmor/{file}");
+    // Opened and written to with the same ids and capabilities, or the kernel refuses (`proc_pid_attr_write` in its
+    // fs/proc/base.c).
+    rustix::fs::openat2(proc, path, flags, Mode::empty(), how)
+        .and_then(|file| rustix::io::write(file, format!("{word} {profile}").as_bytes()))
+        .map(drop)
+        .trying(|| format!("be confined by the AppArmor profile {profile}"))
 }
 
 /// The filter of `seccomp.list`, compiled when this was built: `struct sock_filter`, 8 bytes each.

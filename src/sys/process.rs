@@ -146,7 +146,9 @@ impl ResourceLimits {
 /// What close_range(2) says; CLOSE_RANGE_CLOEXEC is of Linux 5.11.
 pub fn close_on_exec() -> Result<(), Error> {
     // SAFETY: marking descriptors invalidates none of them.
-    let answer = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    let answer = unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
+    };
     if answer == 0 { Ok(()) } else { Err(last("mark descriptors to be closed")) }
 }
 
@@ -427,7 +429,7 @@ pub fn loopback_up() -> Result<(), Error> {
         request.ifr_name[0] = b'l' as libc::c_char;
         request.ifr_name[1] = b'o' as libc::c_char;
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request)
     };
     if answer == 0 { Ok(()) } else { Err(last("turn the loopback interface on")) }
 }

@@ -41,8 +41,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Hold, VolumeError, failed, folder, is_name, sync};
-use crate::check::MountKind;
+use crate::check::{Mount as Mounted, MountKind};
 use crate::host::Paths;
+use crate::running::Running;
+use crate::spec::ContainerName;
 use crate::sys::btrfs;
 use crate::tree::{self, TreeError};
 
@@ -189,6 +191,18 @@ pub fn possible(paths: &Paths, volume: &str) -> Result<Kind, WhyNot> {
 /// # Errors
 /// See [`SnapshotError`]; then there is none, nor a part of one that counts.
 pub fn take(paths: &Paths, volume: &str, label: &str) -> Result<Snapshot> {
+    take_beside(paths, volume, label, None)
+}
+
+/// The same, for a container that is down, whatever its record says: systemd starts it only when nothing of it is left.
+///
+/// # Errors
+/// See [`take`].
+pub fn take_for(paths: &Paths, own: &ContainerName, volume: &str, label: &str) -> Result<Snapshot> {
+    take_beside(paths, volume, label, Some(own))
+}
+
+fn take_beside(paths: &Paths, volume: &str, label: &str, own: Option<&ContainerName>) -> Result<Snapshot> {
     let places = Places::of(paths, volume)?;
     let name = label_of(label)?;
     places.possible()?;
@@ -197,7 +211,7 @@ pub fn take(paths: &Paths, volume: &str, label: &str) -> Result<Snapshot> {
     if places.snapshot(label).exists() {
         return Err(SnapshotError::Exists { volume: volume.to_owned(), label: label.to_owned() });
     }
-    places.refuse_users(paths)?;
+    places.refuse_users(paths, own)?;
     folder(&places.snapshots)?;
     let taking = places.snapshots.join(format!(".taking-{name}"));
     let made = DirBuilder::new().mode(0o700).create(&taking).map_err(failed("make the directory", &taking));
@@ -222,6 +236,18 @@ pub fn take(paths: &Paths, volume: &str, label: &str) -> Result<Snapshot> {
 /// # Errors
 /// See [`SnapshotError`]; then the volume is what it was.
 pub fn restore(paths: &Paths, volume: &str, label: &str) -> Result<()> {
+    restore_beside(paths, volume, label, None)
+}
+
+/// The same, for a container that is down: see [`take_for`].
+///
+/// # Errors
+/// See [`restore`].
+pub fn restore_for(paths: &Paths, own: &ContainerName, volume: &str, label: &str) -> Result<()> {
+    restore_beside(paths, volume, label, Some(own))
+}
+
+fn restore_beside(paths: &Paths, volume: &str, label: &str, own: Option<&ContainerName>) -> Result<()> {
     let places = Places::of(paths, volume)?;
     let snapshot = places.snapshot(&label_of(label)?);
     let _lock = places.lock()?;
@@ -231,7 +257,7 @@ pub fn restore(paths: &Paths, volume: &str, label: &str) -> Result<()> {
     }
     if !places.is_missing() {
         places.in_place()?;
-        places.refuse_users(paths)?;
+        places.refuse_users(paths, own)?;
     }
     let restored = copy(&snapshot.join("tree"), &places.volumes, &places.restoring).and_then(|()| {
         let (from, to) = (places.volumes.join(&places.restoring), &places.volume);
@@ -277,23 +303,53 @@ pub fn list(paths: &Paths, volume: &str) -> Result<Vec<Snapshot>> {
     Ok(labels.iter().filter_map(|label| places.found(label).ok()).collect())
 }
 
+/// Every volume that has snapshots, by name; the volume itself may be gone.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn volumes(paths: &Paths) -> Result<Vec<String>> {
+    let folder = paths.state().join("volumes/.snapshots");
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed("read", &folder))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed("read", &folder))?.file_name();
+        names.extend(name.into_string().ok().filter(|name| is_name(name)));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The first of some running containers, but for `own`, that has a volume.
+pub fn user<'a>(
+    running: impl IntoIterator<Item = &'a Running>,
+    volume: &str,
+    own: Option<&ContainerName>,
+) -> Option<&'a ContainerName> {
+    let has = |mount: &Mounted| matches!(&mount.kind, MountKind::Volume(kept) if kept.name == volume);
+    let mut all = running.into_iter().map(|running| &running.container);
+    all.find(|other| own != Some(&other.name) && other.mounts.iter().any(has)).map(|other| &other.name)
+}
+
 fn label_of(label: &str) -> Result<String> {
     if is_name(label) { Ok(label.to_owned()) } else { Err(SnapshotError::Label(label.to_owned())) }
 }
 
 /// Where everything of one volume is.
-struct Places {
+pub(super) struct Places {
     state: PathBuf,
     name: String,
-    volumes: PathBuf,
-    volume: PathBuf,
-    snapshots: PathBuf,
+    pub(super) volumes: PathBuf,
+    pub(super) volume: PathBuf,
+    pub(super) snapshots: PathBuf,
     /// Below `volumes`.
     restoring: String,
 }
 
 impl Places {
-    fn of(paths: &Paths, name: &str) -> Result<Self, VolumeError> {
+    pub(super) fn of(paths: &Paths, name: &str) -> Result<Self, VolumeError> {
         if !is_name(name) {
             return Err(VolumeError::Name(name.to_owned()));
         }
@@ -309,15 +365,15 @@ impl Places {
         })
     }
 
-    fn snapshot(&self, label: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, label: &str) -> PathBuf {
         self.snapshots.join(label)
     }
 
-    fn lock(&self) -> Result<Hold, VolumeError> {
+    pub(super) fn lock(&self) -> Result<Hold, VolumeError> {
         super::lock(&self.state, &self.name, FlockOperation::LockExclusive)
     }
 
-    fn is_missing(&self) -> bool {
+    pub(super) fn is_missing(&self) -> bool {
         self.volume.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
@@ -326,7 +382,7 @@ impl Places {
         SnapshotError::Missing { volume: self.name.clone(), label: label.to_owned(), there }
     }
 
-    fn labels(&self) -> Result<Vec<String>, VolumeError> {
+    pub(super) fn labels(&self) -> Result<Vec<String>, VolumeError> {
         let entries = match fs::read_dir(&self.snapshots) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(failed("read", &self.snapshots))?,
@@ -350,7 +406,7 @@ impl Places {
     }
 
     /// Whether the volume is a folder among the volumes, on their file system.
-    fn in_place(&self) -> Result<(), WhyNot> {
+    pub(super) fn in_place(&self) -> Result<(), WhyNot> {
         let elsewhere =
             |what| WhyNot::Elsewhere { volume: self.name.clone(), path: self.volume.clone(), what };
         let look = match self.volume.symlink_metadata() {
@@ -374,7 +430,7 @@ impl Places {
         Ok(())
     }
 
-    fn possible(&self) -> Result<Kind, WhyNot> {
+    pub(super) fn possible(&self) -> Result<Kind, WhyNot> {
         self.in_place()?;
         if kind(&self.volume)? == Kind::Subvolume {
             return Ok(Kind::Subvolume);
@@ -388,7 +444,7 @@ impl Places {
     }
 
     /// Removes what was left by who was killed, or cut off.
-    fn sweep(&self) -> Result<()> {
+    pub(super) fn sweep(&self) -> Result<()> {
         let restoring = self.volumes.join(&self.restoring);
         if restoring.symlink_metadata().is_ok() {
             // It may be what the volume was, and the exchange not be on disk.
@@ -411,15 +467,12 @@ impl Places {
         Ok(())
     }
 
-    /// Refuses a volume that a container has, or any process sees.
-    fn refuse_users(&self, paths: &Paths) -> Result<()> {
+    /// Refuses a volume that a container has, but for `own`, or any process sees.
+    pub(super) fn refuse_users(&self, paths: &Paths, own: Option<&ContainerName>) -> Result<()> {
         let in_use = |by| SnapshotError::InUse { volume: self.name.clone(), by };
-        for running in crate::running::all(paths).map_err(failed("read", &paths.running()))? {
-            let has =
-                |kind: &MountKind| matches!(kind, MountKind::Volume(volume) if volume.name == self.name);
-            if running.container.mounts.iter().any(|mount| has(&mount.kind)) {
-                return Err(in_use(format!("container {}", running.container.name)));
-            }
+        let all = crate::running::all(paths).map_err(failed("read", &paths.running()))?;
+        if let Some(other) = user(&all, &self.name, own) {
+            return Err(in_use(format!("container {other}")));
         }
         let Some(mount) = Mount::of(&self.volumes)? else { return Ok(()) };
         let Some(inside) = mount.inside(&self.volume) else { return Ok(()) };
@@ -431,12 +484,12 @@ impl Places {
 }
 
 /// Everything that was written to the file system of `path` is on its disk.
-fn everything(path: &Path) -> Result<(), VolumeError> {
+pub(super) fn everything(path: &Path) -> Result<(), VolumeError> {
     let directory = File::open(path).map_err(failed("open", path))?;
     syncfs(&directory).map_err(failed("write everything to the disk of", path))
 }
 
-fn open(path: &Path) -> Result<OwnedFd, VolumeError> {
+pub(super) fn open(path: &Path) -> Result<OwnedFd, VolumeError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(rustix::fs::CWD, path, flags, Mode::empty()).map_err(failed("open", path))
 }
@@ -465,7 +518,7 @@ fn copy(from: &Path, parent: &Path, name: &str) -> Result<()> {
 }
 
 /// Removes `name` in a folder, whatever it is. Nothing there is no error.
-fn remove(parent: &Path, name: &str) -> Result<()> {
+pub(super) fn remove(parent: &Path, name: &str) -> Result<()> {
     let path = parent.join(name);
     let c_name = CString::new(name).map_err(|_| SnapshotError::Label(name.to_owned()))?;
     let directory = match open(parent) {

@@ -147,9 +147,11 @@ pub fn until(machine: &Machine, condition: &str) -> Result<()> {
 
 /// What a container's program wrote to its streams since the unit's last start.
 pub fn log(machine: &Machine, name: &str) -> Result<String> {
+    // Of an executor that has ended at once, journald may not know what it was, and has its own word for it.
     machine.sh(&format!(
-        "journalctl --sync; journalctl -q --no-pager -o cat --output-fields=MESSAGE \
-         _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {name}-container) SYSLOG_IDENTIFIER={name}"
+        "journalctl --sync; id=$(systemctl show -P InvocationID {name}-container); \
+         journalctl -q --no-pager -o cat --output-fields=MESSAGE \
+         _SYSTEMD_INVOCATION_ID=$id SYSLOG_IDENTIFIER={name} + INVOCATION_ID=$id SYSLOG_IDENTIFIER={name}"
     ))
 }
 

@@ -173,6 +173,9 @@ fn status_of(machine: &Machine, name: &str) -> Result<String> {
         let line = timeless(line);
         // `Nov 20 23:44:43 machine …` is of the journal; the word may stand elsewhere, too.
         match line.split_once(" machine ").filter(|(time, _)| time.len() == "Nov 20 23:44:43".len()) {
+            // Where the program ends at once, what has started it may be about to end itself.
+            Some((_, message))
+                if message.contains("Killing process") && message.contains("(wharf-executor)") => {}
             // The two come to the journal on two ways: which line is first is chance.
             Some((_, message)) if message.starts_with("systemd[N]: ") => systemd.push(message.to_owned()),
             Some((_, message)) => own.push(message.to_owned()),

@@ -268,7 +268,8 @@ fn only_said(stage: &mut Stage) -> Told {
         "(( $(wc -l <\"/sys/fs/cgroup$(systemctl show -P ControlGroup said-container)/payload/cgroup.procs\") == 3 ))",
     )?;
     // The init holds its streams, its signals and the way to systemd, and no lock of the store's.
-    assert_eq!(machine.sh(&format!("ls /proc/{main}/fd | wc -w"))?, "5");
+    // During a check there is more.
+    until(machine, &format!("[[ $(ls /proc/{main}/fd | wc -w) == 5 ]]"))?;
     machine.sh("timeout 20 flock -x /var/lib/wharf/usage true")?;
     machine.sh("touch /srv/health/bad")?;
     is(machine, "said", "unhealthy")?;
@@ -466,13 +467,15 @@ fn ends(stage: &mut Stage) -> Told {
     // It is healthy no longer.
     assert_eq!(property(machine, "over", "StatusText")?, "Its program ended with status 7");
     // A stop that takes longer than the check has retries for is no matter of health.
-    let slow = "trap 'sleep 3; echo slowly; exit 0' TERM; touch /state/well; sleep infinity & wait";
+    let slow = "trap 'touch /state/ending; sleep 3; echo slowly; exit 0' TERM; touch /state/well; sleep infinity & wait";
     let check = "[health]\ncommand = 'test -e /state/well'\ninterval = '200ms'\nretries = 1\n";
     declare(machine, "slow", &file(slow, check))?;
     mark(machine)?;
     machine.sh("systemctl start slow-container")?;
     is(machine, "slow", "healthy")?;
-    machine.sh("systemctl stop --no-block slow-container; rm /srv/health/well")?;
+    machine.sh("systemctl stop --no-block slow-container")?;
+    until(machine, "test -e /srv/health/ending")?;
+    machine.sh("rm /srv/health/well")?;
     until(machine, "[[ $(systemctl show -P ActiveState slow-container) == inactive ]]")?;
     assert_eq!(property(machine, "slow", "Result")?, "success");
     assert_eq!(told(machine, "slow")?, [""; 0]);

@@ -10,10 +10,14 @@
 //! The last line is `N passed, N failed, N skipped`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test's output is for a person")]
 
+mod ansible;
 mod apply;
 mod changes;
 mod commits;
+mod confined;
 mod containers;
+mod data;
+mod doctor;
 mod entering;
 mod examples;
 mod failures;
@@ -30,6 +34,7 @@ mod machine;
 mod machines;
 mod network;
 mod older;
+mod packages;
 mod pulled;
 mod ready;
 mod registered;
@@ -38,11 +43,13 @@ mod registry;
 mod restarts;
 mod runs;
 mod services;
+mod snapshots;
 mod sockets;
 mod softly;
 mod stage;
 mod tiers;
 mod timers;
+mod tools;
 mod trust;
 mod updates;
 
@@ -56,7 +63,7 @@ use machine::Kind;
 use stage::{Stage, Story, Told, Untold, everything};
 
 /// Every story there is, in the order in which they are told. Those of a module may need the ones before them.
-const MODULES: [&[Story]; 28] = [
+const MODULES: &[&[Story]] = &[
     machines::STORIES,
     services::STORIES,
     tiers::STORIES,
@@ -85,6 +92,13 @@ const MODULES: [&[Story]; 28] = [
     apply::STORIES,
     examples::STORIES,
     updates::STORIES,
+    ansible::STORIES,
+    tools::STORIES,
+    confined::STORIES,
+    packages::STORIES,
+    doctor::STORIES,
+    data::STORIES,
+    snapshots::STORIES,
 ];
 
 /// One of so many parts of the stories: each so many modules' one.
@@ -96,7 +110,7 @@ struct Part {
 
 impl Part {
     fn stories(self) -> impl Iterator<Item = &'static Story> {
-        MODULES.into_iter().skip(self.number - 1).step_by(self.of).flatten()
+        MODULES.iter().skip(self.number - 1).step_by(self.of).copied().flatten()
     }
 }
 
@@ -151,11 +165,9 @@ fn main() -> ExitCode {
         for story in arguments.part.stories().filter(|story| wanted(story, kind)) {
             if arguments.list {
                 println!("{kind}: {}", story.name);
-            } else if arguments.words.is_empty() && story.on.can_wait(kind) && !everything() {
-                let why = match kind {
-                    Kind::Fast => "another story shows the same with another systemd",
-                    Kind::Full => "it was told on the fast machine",
-                };
+            } else if let Some(why) =
+                story.on.can_wait(kind).filter(|_| arguments.words.is_empty() && !everything())
+            {
                 println!("{kind}: {}: left to --full, as {why}", story.name);
             } else {
                 tally.tell(story, &mut stage);

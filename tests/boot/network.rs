@@ -272,10 +272,12 @@ fn taken(stage: &mut Stage) -> Told {
         "{status}"
     );
     assert!(status.contains("225/NETWORK"), "{status}");
-    machine.sh("curl -fsS http://127.0.0.1:8080/ >/dev/null")?;
+    until(machine, "curl -fsS http://127.0.0.1:8080/ >/dev/null")?;
     // The port is free again with the container.
     machine.sh("systemctl stop one-container && systemctl start two-container")?;
-    machine.sh("curl -fsS http://127.0.0.1:8080/ >/dev/null && systemctl stop two-container")?;
+    // nginx is started, and listens a little later.
+    until(machine, "curl -fsS http://127.0.0.1:8080/ >/dev/null")?;
+    machine.sh("systemctl stop two-container")?;
     // A process of the host has it.
     machine.sh("systemd-run -q --collect --unit=squatter /usr/bin/perl -MIO::Socket::INET -e 'my $$s = IO::Socket::INET->new(LocalPort => 8080, Listen => 1) or die; sleep 1 while 1'")?;
     until(machine, "[ -n \"$(ss -Hlnt 'sport = :8080')\" ]")?;

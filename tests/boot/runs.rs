@@ -179,7 +179,9 @@ fn terminals(stage: &mut Stage) -> Told {
     assert!(typed.stdout.contains("\n42\r\n") && !typed.stdout.contains("no job control"), "{typed:?}");
     let sized = typing(
         machine,
-        "stty rows 10 cols 20; wharf run debian:13 bash -c 'trap \"stty size; exit 4\" WINCH; sleep 163 & wait; wait'",
+        // stty(1) sets one after the other.
+        "stty rows 10 cols 20; wharf run debian:13 bash -c \
+         'trap \"case \\$(stty size) in *100) stty size; exit 4; esac\" WINCH; sleep 163 & wait; wait; wait'",
         &format!("{}; stty -F $(cat /tmp/tty) rows 40 cols 100", runs("sleep 163")),
     )?;
     assert_eq!((sized.code, sized.stdout.as_str()), (4, "40 100\r\n"), "{sized:?}");

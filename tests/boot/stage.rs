@@ -28,22 +28,28 @@ pub enum On {
     Both,
     /// The fast one, and where everything is told also the full one: it shows the same, slowly, on another kernel.
     FastThenFull,
-    /// The fast one, and only where everything is told: another story shows the same, with another systemd.
+    /// The fast one, and only where everything is told: it takes long, and what it shows seldom breaks alone.
     FastIfAll,
+    /// The same for the full one.
+    FullIfAll,
 }
 
 impl On {
     /// Whether a story belongs on a kind of machine.
     pub fn includes(self, kind: Kind) -> bool {
         match kind {
-            Kind::Fast => self != On::Full,
+            Kind::Fast => !matches!(self, On::Full | On::FullIfAll),
             Kind::Full => !matches!(self, On::Fast | On::FastIfAll),
         }
     }
 
-    /// Whether it is left out there unless everything is told.
-    pub fn can_wait(self, kind: Kind) -> bool {
-        self == On::FastThenFull && kind == Kind::Full || self == On::FastIfAll
+    /// Why it is left out there unless everything is told, where it is.
+    pub fn can_wait(self, kind: Kind) -> Option<&'static str> {
+        match (self, kind) {
+            (On::FastThenFull, Kind::Full) => Some("it was told on the fast machine"),
+            (On::FastIfAll | On::FullIfAll, _) => Some("others show most of what it does"),
+            _ => None,
+        }
     }
 }
 
@@ -150,6 +156,13 @@ pub fn some_moment(within: Duration) -> Duration {
 
 /// Installs Wharf in a machine, as its packages would, from the binaries built with this test.
 pub fn install_wharf(machine: &Machine) -> Result<()> {
+    put_wharf(machine, "/")?;
+    machine.sh("systemd-tmpfiles --create wharf.conf && systemctl daemon-reload")?;
+    Ok(())
+}
+
+/// Puts all that is installed of Wharf into a folder of a machine.
+pub fn put_wharf(machine: &Machine, folder: &str) -> Result<()> {
     let staged = tempfile::tempdir().context(|| "make a directory to install into")?;
     let binaries = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().map(Path::to_path_buf);
     let mut install = Command::new(project().join("packaging/install"));
@@ -159,9 +172,7 @@ pub fn install_wharf(machine: &Machine) -> Result<()> {
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         return Err(std::io::Error::other(said)).context(|| "install Wharf into a directory");
     }
-    machine.copy_in(staged.path(), "/")?;
-    machine.sh("systemd-tmpfiles --create wharf.conf && systemctl daemon-reload")?;
-    Ok(())
+    machine.copy_in(staged.path(), folder)
 }
 
 /// The project's own directory.

@@ -29,7 +29,7 @@ fn refused(machine: &Machine, arguments: &str) -> Result<String> {
 }
 
 /// Pushes a small image that runs this, under a tag; gives its digest.
-fn push(machine: &Machine, tag: &str, command: &str) -> Result<String> {
+pub fn push(machine: &Machine, tag: &str, command: &str) -> Result<String> {
     machine.sh(&format!(
         "set -e; rm -rf /tmp/elsewhere; mkdir -p /tmp/elsewhere/etc/wharf; \
          tar -C / -chf - bin/sh bin/sleep $(ldd /bin/sh /bin/sleep | grep -o ' */[^ :]*' | sort -u | cut -d/ -f2-) \
@@ -43,8 +43,8 @@ fn push(machine: &Machine, tag: &str, command: &str) -> Result<String> {
 
 const STAYS: &str = "trap exit TERM; sleep infinity & wait";
 
-fn updates(stage: &mut Stage) -> Told {
-    let machine = with(stage, &[&DEBIAN])?;
+/// A registry in the machine, which it is logged in at.
+pub fn registry(machine: &Machine) -> Result<()> {
     fill(machine)?;
     machine.sh(
         "systemd-run -q --unit=registry docker-registry serve /srv/registry/config.yml; \
@@ -54,7 +54,12 @@ fn updates(stage: &mut Stage) -> Told {
         "/etc/wharf/wharf.toml",
         format!("[registries.\"{HOST}\"]\nauthorities = ['/srv/registry/ca.pem']\n"),
     )?;
-    machine.sh(&format!("echo secret | wharf image login --username me --password-stdin {HOST}"))?;
+    machine.sh(&format!("echo secret | wharf image login --username me --password-stdin {HOST}")).map(drop)
+}
+
+fn updates(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    registry(machine)?;
     let first = push(machine, "1", STAYS)?;
     let image = format!("image = '{HOST}/team/app:1'\nnetwork = 'none'\n");
     write(machine, "follows", &format!("{image}update = 'registry'\n"))?;

@@ -100,6 +100,78 @@ fn check_takes_images_and_settings() {
 }
 
 #[test]
+fn check_takes_files_for_others() {
+    let root = root_with(&["nginx"]);
+    put(root.path(), "app.toml", "image = \"app:1\"\nlinks = [\"db\"]\n");
+    put(root.path(), "db.toml", "image = \"db:1\"\n");
+    put(root.path(), "odd.toml", "image = \"x:1\"\nodd = 1\n");
+    let folder = tempfile::tempdir().unwrap();
+    let new = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let good = new("a", "image = \"new:1\"\nlinks = [\"db\"]\n");
+    let bad = new("b", "image = \"new:1\"\nmemroy = 1\n");
+    let lost = new("c", "image = \"new:1\"\nlinks = [\"nobody\"]\n");
+    let linked = new("d", "image = \"new:1\"\nlinks = [\"new\"]\n");
+    let settings = new("e", "[aliases]\nweb = \"short\"\n");
+    let drop_in = new("f", "limits.memory = \"much\"\n");
+    let image = new("g", "image = \"docker.io/library/x:1\"\n");
+    let at = |name: &str| format!("/etc/wharf/{name}");
+    let check = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().flat_map(|(place, file)| ["--as".to_owned(), at(place), (*file).to_owned()]);
+        let arguments: Vec<String> = ["check".to_owned()].into_iter().chain(pairs).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        under(root.path(), &arguments)
+    };
+    for (pairs, code, says) in [
+        // A file that isn't there yet, among its neighbours; what was wrong before is none of its business.
+        (&[("containers/new.toml", &*good)][..], 0, "1 container checked: nothing to say"),
+        (&[("containers/new.toml", &bad)], 1, "--> /etc/wharf/containers/new.toml:2:1"),
+        (&[("containers/db.toml", &bad)], 1, "--> /etc/wharf/containers/db.toml:2:1"),
+        (&[("containers/new.toml", &lost)], 1, "nobody"),
+        // Two that need each other's being there.
+        (&[("containers/new.toml", &good), ("containers/newer.toml", &linked)], 0, "2 containers checked"),
+        (&[("containers/newer.toml", &linked)], 1, "--> /etc/wharf/containers/newer.toml:2:10"),
+        // One that others would miss; and drop-ins, of one and of all.
+        (&[("containers/db.toml", "/dev/null")], 1, "--> /etc/wharf/containers/app.toml:2:10"),
+        (&[("containers/nginx.toml", "/dev/null")], 0, "there is no container nginx"),
+        (
+            &[("containers/db.toml.d/10.toml", &drop_in)],
+            1,
+            "--> /etc/wharf/containers/db.toml.d/10.toml:1:17",
+        ),
+        (&[("containers/container.toml.d/10.toml", &drop_in)], 1, "containers/container.toml.d/10.toml:1:17"),
+        (&[("images/x.toml", &image)], 0, "1 image checked"),
+        (&[("images/x.toml.d/10.toml", &drop_in)], 0, "there is no x.toml"),
+        (
+            &[("images/x.toml", &image), ("images/x.toml.d/10.toml", &drop_in)],
+            1,
+            "images/x.toml.d/10.toml:1:1",
+        ),
+        (&[("wharf.toml", &settings)], 1, "--> /etc/wharf/wharf.toml:2:7"),
+        (&[("wharf.toml.d/10.toml", &settings)], 1, "--> /etc/wharf/wharf.toml.d/10.toml:2:7"),
+    ] {
+        let (status, out, err) = check(pairs);
+        assert_eq!((status, err.as_str()), (code, ""), "{pairs:?}: {out}");
+        assert!(out.contains(says) && !out.contains("odd.toml"), "{pairs:?}: {out}");
+    }
+    for (pairs, code, says) in [
+        (&[("x.toml", &*good)][..], 2, "no file of Wharf's is in this place"),
+        (&[("containers/x.conf", &good)], 2, "no file of Wharf's is in this place"),
+        (&[("containers/x.toml", "/nowhere/x")], 1, "can't read /nowhere/x"),
+    ] {
+        let (status, out, err) = check(pairs);
+        assert_eq!((status, out.as_str()), (code, ""), "{pairs:?}: {err}");
+        assert!(err.contains(says), "{pairs:?}: {err}");
+    }
+    let (code, _, err) = under(root.path(), &["check", "--as", "/etc/wharf/wharf.toml"]);
+    assert!(code == 2 && err.contains("there are 0 and 1"), "{code} {err}");
+    assert!(!root.path().join(CONTAINERS).join("new.toml").exists());
+}
+
+#[test]
 fn plan_shows_the_files_as_they_are_now() {
     let root = root_with(&["nginx"]);
     let due = "systemctl daemon-reload is due";

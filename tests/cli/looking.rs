@@ -164,3 +164,71 @@ fn inspect_reads_what_the_start_wrote_down() {
         assert!(has, "{line}: {out}");
     }
 }
+
+/// One template for all listings.
+#[test]
+fn format_makes_lines_of_keys() {
+    let root = shop();
+    for (args, expected) in [
+        (&["ps", "--format", "{name} {image} {pid}"][..], "db - -\nother - -\nweb - -\n"),
+        (&["ps", "--format", "{{{unit}}}\\t{problem}", "--all"], "{db-container.service}\treload-due\n"),
+        (
+            &["keys", "--format", "{file} {key} {default}", "limits.tasks"],
+            "containers/NAME.toml limits.tasks -\n",
+        ),
+        (&["image", "list", "--format", "{digest} {disk.own}"], ""),
+    ] {
+        let (code, out, err) = under(root.path(), args);
+        assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+        assert!(out.starts_with(expected), "{args:?}: {out}");
+    }
+    let plain = under(root.path(), &["ps", "--json"]).1;
+    assert_eq!(under(root.path(), &["ps", "--format", "json"]).1, plain);
+    assert_eq!(under(root.path(), &["ps", "--format", "table"]).1, under(root.path(), &["ps"]).1);
+    for (args, says) in [
+        (&["ps", "--format", "{nmae}"][..], "did you mean `name`?"),
+        (&["ps", "--format", "name"], "it names no key"),
+        (&["ps", "--format", "{{.Names}}"], "write {names}"),
+        (&["ps", "--format", "{name}", "--json"], "cannot be used with"),
+        (&["image", "list", "--format", "{disk.won}"], "did you mean `disk.own`?"),
+        (&["image", "history", "--format", "{size", "x:1"], "never closed"),
+    ] {
+        let (code, out, err) = under(root.path(), args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+        assert!(err.contains(says), "{args:?}: {err}");
+    }
+}
+
+/// What can't be measured is said, and published ports are known without a host.
+#[test]
+fn what_containers_use_is_of_this_host() {
+    let root = shop();
+    for args in [&["stats"][..], &["top", "--batch", "-n", "1"], &["metrics"]] {
+        let (code, out, err) = under(root.path(), args);
+        assert_eq!((code, out.as_str()), (1, ""), "{args:?}");
+        assert!(err.contains("leave --root and WHARF_ROOT away"), "{args:?}: {err}");
+    }
+    for (args, says) in [
+        (&["top"][..], "wharf top --batch"),
+        (&["top", "--interval", "1ms", "--batch"], "100ms or longer"),
+        (&["top", "--sort", "size"], "possible values"),
+        (&["top", "-n", "2"], "--batch"),
+        (&["stats", "--format", "{cpus}"], "did you mean `cpu`?"),
+        (&["stats", "--all", "web"], "cannot be used with"),
+        (&["metrics", "--format", "{name}"], "possible values"),
+    ] {
+        let (code, out, err) = under(root.path(), args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+        assert!(err.contains(says), "{args:?}: {err}");
+    }
+    let (code, out, err) = under(root.path(), &["port"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "NAME  HOST        CONTAINER  STATE\nweb   *:8080/tcp  :80        -\n");
+    assert_eq!(under(root.path(), &["port", "db"]).1, "Nothing is published.\n");
+    let rows = json(root.path(), &["port", "web", "--json"]);
+    assert_eq!(rows[0]["host_port"], "8080");
+    assert_eq!((&rows[0]["state"], &rows[0]["declared"]), (&serde_json::Value::Null, &true.into()));
+    assert!(under(root.path(), &["port", "wbe"]).2.contains("did you mean `web`?"));
+    put(root.path(), "web.toml.d/10.toml", "publish = [\"1\"]\n");
+    assert!(under(root.path(), &["port", "web"]).2.contains("has mistakes: wharf check web"));
+}

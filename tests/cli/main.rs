@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod binaries;
+mod data;
+mod doctor;
 mod files;
 mod looking;
 mod packages;
@@ -46,9 +48,10 @@ fn help_has_examples_and_exit_statuses() {
     assert_eq!(code, 0);
     assert!(out.contains("Exit status:") && out.contains("systemctl start nginx-container"), "{out}");
     assert!(!out.contains('\x1b'), "colour without a terminal");
-    for command in
-        ["check", "plan", "graph", "inspect", "keys", "enable", "disable", "ps", "exec", "shell", "run"]
-    {
+    for command in [
+        "check", "plan", "graph", "inspect", "keys", "enable", "disable", "ps", "exec", "shell", "run",
+        "doctor",
+    ] {
         let (code, out, _) = parts(&wharf(&[command, "--help"]));
         assert_eq!(code, 0);
         assert!(out.contains("Examples:"), "{command}: {out}");

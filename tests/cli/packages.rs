@@ -106,3 +106,92 @@ fn a_package_that_goes_looks_at_its_own_containers_only() {
     let asks = format!("{}\necho $running", &uninstall[from..to]);
     assert_eq!(said(&["bash"], &asks, root.path()), "web-container.service gone-container@a.service\n");
 }
+
+/// Whether a program is there to be asked; tests/run sees to it.
+fn has(program: &str) -> bool {
+    let folders = std::env::var("PATH").unwrap_or_default();
+    folders.split(':').any(|folder| Path::new(folder).join(program).is_file())
+}
+
+/// What a command says, sorted, which has to succeed.
+fn lines(script: &str, at: &Path) -> Vec<String> {
+    let output =
+        Command::new("bash").args(["-o", "pipefail", "-ec", script]).current_dir(at).output().unwrap();
+    assert!(output.status.success(), "{script}: {output:?}");
+    let mut lines: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// The files of a package, compressed pages under their own names, without what each kind of package adds.
+fn files(list: &str, own: &[&str], at: &Path) -> Vec<String> {
+    let tidy = |line: String| {
+        let path = line.trim_start_matches('.');
+        path.strip_suffix(".gz").unwrap_or(path).to_owned()
+    };
+    let files = lines(list, at).into_iter().map(tidy);
+    let mut files: Vec<String> = files.filter(|file| !own.iter().any(|own| file.starts_with(own))).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn each_package_has_what_is_installed_by_hand() {
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path();
+    let built = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap().display().to_string();
+    let install = packaging("install");
+    let listed = lines(&format!("{install} --list"), at);
+    assert!(
+        listed.len() > 60 && listed.contains(&"/etc/apparmor.d/wharf-container".to_owned()),
+        "{listed:?}"
+    );
+    lines(&format!("{install} --destdir {} --profile-dir {built}", at.join("hand").display()), at);
+    assert_eq!(files("cd hand; find . ! -type d", &[], at), listed);
+
+    // Unpacked, the tarball needs nothing of this tree, and takes away what it has brought.
+    lines(&format!("{} --built {built} .", packaging("tarball")), at);
+    lines("tar -xf wharf-*.tar.xz; rm wharf-*.tar.xz; wharf-*/install --destdir tar", at);
+    assert_eq!(files("cd tar; find . ! -type d", &[], at), listed);
+    assert_eq!(lines("wharf-*/uninstall --purge --destdir tar >/dev/null; find tar ! -type d", at), [""; 0]);
+
+    if has("dpkg-buildpackage") && has("dh_apparmor") {
+        lines(&format!("{} --built {built} . >&2", packaging("deb")), at);
+        let own = ["/usr/share/doc/wharf/changelog", "/usr/share/doc/wharf/copyright", "/usr/share/lintian"];
+        let list = "dpkg-deb --fsys-tarfile wharf_*.deb | tar -t | grep -v '/$'";
+        assert_eq!(files(list, &own, at), listed);
+        assert_eq!(lines("dpkg-deb -I wharf_*.deb conffiles", at), ["/etc/apparmor.d/wharf-container"]);
+        if has("lintian") {
+            assert_eq!(lines("lintian --allow-root --fail-on error,warning wharf_*.deb", at), [""; 0]);
+        }
+    }
+    if has("rpmbuild") {
+        lines(&format!("{} --built {built} . >&2", packaging("rpm/build")), at);
+        let zsh = "/usr/share/zsh/site-functions";
+        let listed = lines(&format!("{install} --list --zsh-dir {zsh}"), at);
+        let list = "rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\\n]' wharf-*.rpm | sed -n 's/^-[^ ]* //p'";
+        assert_eq!(files(list, &["/usr/share/licenses"], at), listed);
+        assert_eq!(lines("rpm -qp --configfiles wharf-*.rpm", at), ["/etc/apparmor.d/wharf-container"]);
+        let scripts = lines("rpm -qp --scripts wharf-*.rpm", at).join("\n");
+        assert!(scripts.contains("stop_all") && !scripts.contains("systemctl start"), "{scripts}");
+    }
+}
+
+#[test]
+fn a_tarball_is_the_same_each_time() {
+    let root = tempfile::tempdir().unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap();
+    // Its content is nothing to this, and packing it takes time.
+    let small = root.path().join("bin");
+    fs::create_dir(&small).unwrap();
+    for name in ["wharf", "wharf-generator", "wharf-executor"] {
+        fs::copy(built.join("wharf-generator"), small.join(name)).unwrap();
+    }
+    for (folder, umask) in [("a", "022"), ("b", "077")] {
+        let script =
+            format!("umask {umask}; {} --built {} {folder} >&2", packaging("tarball"), small.display());
+        lines(&script, root.path());
+    }
+    lines("cmp a/wharf-*.tar.xz b/wharf-*.tar.xz", root.path());
+}

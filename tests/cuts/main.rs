@@ -1,4 +1,4 @@
-//! The store, snapshots of volumes, and power cuts: a disk that forgets what was not flushed, cut at any moment of any
+//! The store, volumes, and power cuts: a disk that forgets what was not flushed, cut at any moment of any
 //! command. Needs root, nbdkit and nbdfuse; what is missing is skipped, by name. With `WHARF_TEST_FULL=1` also for
 //! Podman's import, which is counted and not judged.
 
@@ -19,6 +19,9 @@ mod story;
 #[path = "../image/support.rs"]
 #[allow(dead_code, reason = "it is another test's as well")]
 mod support;
+#[path = "../volume/trial.rs"]
+mod trial;
+mod trials;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -31,7 +34,7 @@ use self::disk::FileSystem;
 const INSIDE: &str = "WHARF_TEST_CUTS_INSIDE";
 
 fn main() -> ExitCode {
-    if let Some(code) = child::asked() {
+    if let Some(code) = child::asked().or_else(trial::asked) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -65,15 +68,24 @@ fn main() -> ExitCode {
         };
         Trial::test(format!("power cuts on {file_system:?}"), run).with_ignored_flag(missing.is_some())
     }));
-    // Where there can be none, tests/volume sees that it is said.
-    trials.extend([FileSystem::Xfs, FileSystem::Btrfs].map(|file_system| {
+    // Where there can be no snapshots, tests/volume sees that it is said.
+    trials.extend(all.map(|file_system| {
         let missing = missing.clone().or_else(|| file_system.missing());
         let run = move || {
             snapshots::cuts(file_system, count, seed);
             Ok(())
         };
-        let name = format!("snapshots and power cuts on {file_system:?}");
+        let name = format!("volumes and power cuts on {file_system:?}");
         Trial::test(name, run).with_ignored_flag(missing.is_some())
+    }));
+    trials.extend([FileSystem::Xfs, FileSystem::Btrfs].map(|file_system| {
+        let missing = missing.clone().or_else(|| file_system.missing());
+        let run = move || {
+            self::trials::cuts(file_system, count, seed);
+            Ok(())
+        };
+        Trial::test(format!("trials and power cuts on {file_system:?}"), run)
+            .with_ignored_flag(missing.is_some())
     }));
     if full && missing.is_none() {
         match podman::version() {

@@ -1,5 +1,5 @@
-//! Snapshots of a volume, and the power cut in the middle of one being taken, restored or removed: the volume is one of
-//! both, whole, and what was acknowledged is there.
+//! Snapshots and archives of a volume, and the power cut in the middle of one being taken, restored, removed or imported:
+//! the volume is one of both, whole, and what was acknowledged is there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,26 +8,27 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use wharf::host::Paths;
+use wharf::volume;
 use wharf::volume::snapshot::{self, SnapshotError};
 
-use crate::child::{Call, LABEL, VOLUME};
+use crate::child::{Call, LABEL, VOLUME, archive};
 use crate::disk::{Disk, FileSystem};
 use crate::random::Random;
 
 /// So many files, all with the same text: what is half of one state is seen.
 const FILES: usize = 300;
 
-fn volume(root: &Path) -> std::path::PathBuf {
+fn place(root: &Path) -> std::path::PathBuf {
     root.join("var/lib/wharf/volumes").join(VOLUME)
 }
 
 fn write(root: &Path, content: &str) {
     for number in 0..FILES {
-        let folder = volume(root).join(format!("sub{}", number % 10));
+        let folder = place(root).join(format!("sub{}", number % 10));
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(number.to_string()), format!("{content:>5000}")).unwrap();
     }
-    assert!(Command::new("sync").arg("-f").arg(volume(root)).status().unwrap().success());
+    assert!(Command::new("sync").arg("-f").arg(place(root)).status().unwrap().success());
 }
 
 /// The one text of all files.
@@ -49,17 +50,20 @@ pub fn cuts(file_system: FileSystem, count: u32, seed: u64) {
     let mut random = Random(seed + ((file_system as u64) << 40));
     let mut disk = Disk::new(folder.path(), file_system);
     let root = disk.path();
-    fs::create_dir_all(volume(&root)).unwrap();
+    fs::create_dir_all(place(&root)).unwrap();
     // On btrfs, half of the stories are of a subvolume.
     if matches!(file_system, FileSystem::Btrfs) && random.below(2) == 0 {
-        fs::remove_dir(volume(&root)).unwrap();
-        let made = Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(volume(&root)).status();
+        fs::remove_dir(place(&root)).unwrap();
+        let made = Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(place(&root)).status();
         assert!(made.unwrap().success());
     }
     let mut usual: BTreeMap<String, Duration> = BTreeMap::new();
     let mut done = 0;
     for cut in 1..=count {
-        let call = [Call::Take, Call::Restore, Call::Drop][random.index(3)];
+        let call = match file_system {
+            FileSystem::Ext4 => Call::Replace,
+            _ => [Call::Take, Call::Restore, Call::Drop, Call::Replace][random.index(4)],
+        };
         let what = format!("{file_system:?}, seed {seed}, cut {cut}, in {call:?}");
         // From a state that is known and on the disk.
         match snapshot::drop(&Paths::new(&root), VOLUME, LABEL) {
@@ -68,7 +72,10 @@ pub fn cuts(file_system: FileSystem, count: u32, seed: u64) {
         }
         let (then, now) = (format!("then {cut}"), format!("now {cut}"));
         write(&root, &then);
-        if call != Call::Take {
+        if call == Call::Replace {
+            let mut file = fs::File::create(archive(&root)).unwrap();
+            volume::export(&Paths::new(&root), VOLUME, false, &mut file, &|_| ()).unwrap();
+        } else if call != Call::Take {
             Call::Take.call(&root).unwrap();
         }
         write(&root, &now);
@@ -93,15 +100,16 @@ pub fn cuts(file_system: FileSystem, count: u32, seed: u64) {
         disk.cut();
         disk.switch_on();
 
-        let content = read(&volume(&root), &what);
+        let content = read(&place(&root), &what);
         let snapshots = snapshot::list(&Paths::new(&root), VOLUME).unwrap();
         let is_done = match call {
             Call::Take => !snapshots.is_empty(),
-            Call::Restore => content == then,
-            Call::Drop => snapshots.is_empty(),
+            Call::Restore | Call::Replace => content == then,
+            _ => snapshots.is_empty(),
         };
         assert!(is_done || !acknowledged, "{what}: it was acknowledged, and isn't there");
-        assert!(content == now || (call == Call::Restore && content == then), "{what}: {content}");
+        let replaces = matches!(call, Call::Restore | Call::Replace);
+        assert!(content == now || (replaces && content == then), "{what}: {content}");
         assert!(call != Call::Restore || !snapshots.is_empty(), "{what}: the snapshot is gone");
         for snapshot in snapshots {
             let expected = if call == Call::Take { &now } else { &then };
@@ -109,5 +117,5 @@ pub fn cuts(file_system: FileSystem, count: u32, seed: u64) {
         }
         done += u32::from(acknowledged);
     }
-    println!("snapshots on {file_system:?}: {count} cuts (seed {seed}); {done} calls had finished");
+    println!("volumes on {file_system:?}: {count} cuts (seed {seed}); {done} calls had finished");
 }

@@ -242,7 +242,11 @@ pub fn describe(root: &Path, directory_times: bool) -> BTreeMap<Vec<u8>, String>
         }
         let mut list = vec![0; 65536];
         let length = rustix::fs::llistxattr(&path, &mut list[..]).unwrap_or(0);
-        for attribute in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut attributes: Vec<&[u8]> =
+            list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
+        // In whatever order the file system has them.
+        attributes.sort();
+        for attribute in attributes {
             let mut value = vec![0; 65536];
             let length = rustix::fs::lgetxattr(&path, attribute, &mut value[..]).unwrap();
             text += &format!(" {}={}", attribute.escape_ascii(), value[..length].escape_ascii());

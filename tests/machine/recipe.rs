@@ -52,10 +52,24 @@ impl Recipe {
         recipe
     }
 
+    /// The base machine with what loads AppArmor's profiles; the kernel has AppArmor anyway.
+    pub fn confining() -> Recipe {
+        let mut recipe = Recipe::base().packages(&["apparmor"]);
+        recipe.name = "confining";
+        recipe
+    }
+
     /// The base machine with machined and machinectl.
     pub fn registering() -> Recipe {
         let mut recipe = Recipe::base().packages(&["systemd-container"]);
         recipe.name = "registering";
+        recipe
+    }
+
+    /// The base machine with Ansible, which keeps it from inside.
+    pub fn managed() -> Recipe {
+        let mut recipe = Recipe::base().packages(&["ansible-core"]);
+        recipe.name = "managed";
         recipe
     }
 
@@ -117,6 +131,8 @@ impl Recipe {
         match name {
             "base" => Some(Recipe::base()),
             "older" => Some(Recipe::older()),
+            "managed" => Some(Recipe::managed()),
+            "confining" => Some(Recipe::confining()),
             "bench" => Some(Recipe::bench()),
             "debian" => Some(Recipe::debian_image()),
             "nginx" => Some(Recipe::nginx_image()),

@@ -49,6 +49,32 @@ pub fn replaced() {
     assert_eq!(world.host.output("ip", &["route", "show", "10.88.0.2"]), "");
 }
 
+/// What a container sends and receives is counted from its own point of view.
+pub fn counted() {
+    let mut world = World::new();
+    world.container(|_| {});
+    let counted = || {
+        let all = world.host.inside(net::counters).unwrap();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all["wharf-0000"]
+    };
+    let before = counted();
+    let container = &world.containers[0].namespace;
+    // 1400 bytes, 8 of UDP, 20 of IP, 14 of Ethernet.
+    container.inside(|| {
+        let socket = std::net::UdpSocket::bind("10.88.0.2:0").unwrap();
+        for _ in 0..5 {
+            // A refusal of the one before is told here.
+            let _ = socket.send_to(&[0; 1400], "10.88.0.1:9");
+        }
+    });
+    let after = counted();
+    let (sent, received) = (after.sent - before.sent, after.received - before.received);
+    assert!((5 * 1442..5 * 1442 + 1000).contains(&sent), "{before:?} {after:?}");
+    assert!(received <= sent, "{before:?} {after:?}");
+    assert!((5..15).contains(&(after.sent_packets - before.sent_packets)), "{before:?} {after:?}");
+}
+
 /// A failure is told by its step, and takes away what was made.
 pub fn failed() {
     let mut world = World::new();

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     if let Some(why) = missing {
         eprintln!("the tests of containers' networks are skipped: {why}");
     }
-    let tests: [(&str, fn()); 21] = [
+    let tests: [(&str, fn()); 23] = [
         ("links", packets::links),
         ("links, UDP and ICMP", packets::links_without_connections),
         ("the host is closed", packets::host),
@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         ("forwarding keeps router advertisements", interfaces::forwarding),
         ("is the table whole", table::intact),
         ("elements change", table::changes),
+        ("which elements are held", table::held),
+        ("what has passed", interfaces::counted),
     ];
     let trials = tests
         .into_iter()

@@ -27,6 +27,25 @@ fn many() -> BTreeSet<Element> {
     net::elements(&attachment)
 }
 
+/// What is in the table is told from what isn't, or leads elsewhere.
+pub fn held() {
+    let host = Namespace::new();
+    let elements = many();
+    let held = || host.inside(|| net::held(&elements)).unwrap();
+    assert!(held().is_empty());
+    host.inside(|| net::load(&net::script(&elements)).unwrap());
+    assert_eq!(held(), elements);
+    let nft = |command: &str| {
+        host.output("/usr/sbin/nft", &command.split(' ').collect::<Vec<_>>());
+    };
+    nft("flush map inet wharf ports_at4");
+    nft("delete element inet wharf hosts6 { fd00:88::2 }");
+    let missing: Vec<String> = elements.difference(&held()).map(|it| it.set().to_owned()).collect();
+    assert_eq!(missing, ["hosts6", "ports_at4"]);
+    nft("add element inet wharf ports_at4 { 192.0.2.1 . tcp . 443 : 10.88.0.77 . 8443 }");
+    assert_eq!(elements.difference(&held()).count(), 2);
+}
+
 /// Any difference is seen, and loading repairs it.
 pub fn intact() {
     let host = Namespace::new();

@@ -1,10 +1,10 @@
 //! One call in a process of its own, which can be killed: this test's program, started again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use wharf::host::Paths;
-use wharf::volume::snapshot;
+use wharf::volume::{self, DataError, snapshot};
 
 /// What the process is to do: the words of the call.
 const CALL: &str = "WHARF_TEST_SNAPSHOT";
@@ -15,6 +15,16 @@ pub enum Call {
     Take,
     Restore,
     Drop,
+    /// Of [`archive`], in the place of the volume.
+    Replace,
+    /// The same, where there is no volume.
+    Import,
+    Remove,
+}
+
+/// The archive of a root.
+pub fn archive(root: &Path) -> PathBuf {
+    root.join("archive.tar")
 }
 
 /// The volume and the label that all of them are about.
@@ -23,12 +33,19 @@ pub const LABEL: &str = "before";
 
 impl Call {
     /// By this process itself.
-    pub fn call(self, root: &Path) -> Result<(), snapshot::SnapshotError> {
+    pub fn call(self, root: &Path) -> Result<(), DataError> {
         let paths = Paths::new(root);
+        let import = |replace| {
+            let file = std::fs::File::open(archive(root)).expect("an archive");
+            volume::import(&paths, VOLUME, replace, file, &|_| ()).map(drop)
+        };
         match self {
-            Self::Take => snapshot::take(&paths, VOLUME, LABEL).map(drop),
-            Self::Restore => snapshot::restore(&paths, VOLUME, LABEL),
-            Self::Drop => snapshot::drop(&paths, VOLUME, LABEL),
+            Self::Take => Ok(snapshot::take(&paths, VOLUME, LABEL).map(drop)?),
+            Self::Restore => Ok(snapshot::restore(&paths, VOLUME, LABEL)?),
+            Self::Drop => Ok(snapshot::drop(&paths, VOLUME, LABEL)?),
+            Self::Replace => import(true),
+            Self::Import => import(false),
+            Self::Remove => volume::remove(&paths, VOLUME),
         }
     }
 
@@ -53,6 +70,9 @@ pub fn asked() -> Option<ExitCode> {
     let call = match std::env::var(CALL).ok()?.as_str() {
         "Take" => Call::Take,
         "Restore" => Call::Restore,
+        "Replace" => Call::Replace,
+        "Import" => Call::Import,
+        "Remove" => Call::Remove,
         _ => Call::Drop,
     };
     let root = std::env::args_os().nth(1).expect("a root");

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use wharf::volume::snapshot;
+use wharf::volume::DataError;
+use wharf::volume::snapshot::{self, SnapshotError};
 
 use crate::child::{Call, LABEL, VOLUME};
 use crate::place::{Ground, Place};
 use crate::whole::described;
 
 /// Calls that change something, or make it last. A file that is made is followed by one of them.
-const CALLS: [&str; 21] = [
+pub const CALLS: [&str; 21] = [
     "?mkdir",
     "mkdirat",
     "?rename",
@@ -36,7 +37,7 @@ const CALLS: [&str; 21] = [
 ];
 
 /// Every such call of one run, in order: its name, and the how manieth of that name it is.
-fn calls(call: Call, place: &Place) -> Vec<(String, usize)> {
+pub fn calls(call: Call, place: &Place) -> Vec<(String, usize)> {
     let log = place.root().join("log");
     let trace = format!("trace={}", CALLS.join(","));
     let before = ["strace", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", "signal=none"];
@@ -54,7 +55,7 @@ fn calls(call: Call, place: &Place) -> Vec<(String, usize)> {
         .collect()
 }
 
-fn fill(volume: &Path, content: &str) {
+pub fn fill(volume: &Path, content: &str) {
     for file in ["one", "two"] {
         fs::write(volume.join(file), content).unwrap();
     }
@@ -112,7 +113,7 @@ pub fn each_step(ground: Ground) {
             let had_effect = match call {
                 Call::Take => is_taken(&place),
                 Call::Restore => now == before.then,
-                Call::Drop => !is_taken(&place),
+                _ => !is_taken(&place),
             };
             assert!(
                 now == before.now || (call == Call::Restore && had_effect),
@@ -127,8 +128,10 @@ pub fn each_step(ground: Ground) {
             // Once more, now to its end.
             match call.call(&place.root()) {
                 Ok(()) => {}
-                Err(snapshot::SnapshotError::Exists { .. }) if call == Call::Take && had_effect => {}
-                Err(snapshot::SnapshotError::Missing { .. }) if call == Call::Drop && had_effect => {}
+                Err(DataError::Snapshot(SnapshotError::Exists { .. }))
+                    if call == Call::Take && had_effect => {}
+                Err(DataError::Snapshot(SnapshotError::Missing { .. }))
+                    if call == Call::Drop && had_effect => {}
                 Err(error) => panic!("{what}: the next one says {error}"),
             }
             assert_done(call, &place, &before, &format!("{what}, and then to the end"));

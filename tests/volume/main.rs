@@ -1,14 +1,17 @@
-//! Snapshots of volumes on real file systems. Needs root; what is missing is skipped, by name.
+//! Snapshots and archives of volumes on real file systems. Needs root; what is missing is skipped, by name.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test")]
 
 mod child;
+mod data;
 mod kills;
 mod place;
 mod refusals;
 #[path = "../image/support.rs"]
 #[allow(dead_code, reason = "it is another test's as well")]
 mod support;
+mod trial;
+mod trials;
 mod whole;
 
 use std::os::unix::process::CommandExt;
@@ -22,7 +25,7 @@ use self::place::Ground;
 const INSIDE: &str = "WHARF_TEST_VOLUME_INSIDE";
 
 fn main() -> ExitCode {
-    if let Some(code) = child::asked() {
+    if let Some(code) = child::asked().or_else(trial::asked) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -69,12 +72,41 @@ fn main() -> ExitCode {
             Box::new(move || kills::each_step(ground)),
         );
     }
+    for ground in [Ground::Xfs, Ground::Subvolume] {
+        let without = missing(&[ground], true);
+        add(
+            format!("a trial killed at each step on {ground:?}"),
+            without,
+            Box::new(move || trials::each_step(ground)),
+        );
+    }
     for ground in [Ground::Ext4, Ground::PlainXfs] {
         let name = format!("refused on {ground:?}");
         add(name, missing(&[ground], false), Box::new(move || refusals::file_system(ground)));
     }
+    for ground in [Ground::Ext4, Ground::Xfs, Ground::Btrfs, Ground::Subvolume] {
+        let without = missing(&[ground], false);
+        add(
+            format!("archives come back on {ground:?}"),
+            without.clone(),
+            Box::new(move || data::comes_back(ground)),
+        );
+        add(format!("bad archives on {ground:?}"), without.clone(), Box::new(move || data::refused(ground)));
+        add(
+            format!("one import at a time on {ground:?}"),
+            without,
+            Box::new(move || data::one_at_a_time(ground)),
+        );
+        let without = missing(&[ground], true);
+        add(
+            format!("imports and removals killed on {ground:?}"),
+            without,
+            Box::new(move || data::killed(ground)),
+        );
+    }
     let xfs = missing(&[Ground::Xfs], false);
     add("refused elsewhere".into(), xfs.clone(), Box::new(refusals::elsewhere));
+    add("what there is no room for isn't taken".into(), xfs.clone(), Box::new(trials::full));
     add("refused while in use".into(), xfs.clone(), Box::new(refusals::in_use));
     add("refused by their labels".into(), xfs.clone(), Box::new(refusals::labels));
     add("refused for what is in it".into(), xfs.clone(), Box::new(refusals::content));

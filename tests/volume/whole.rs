@@ -46,7 +46,7 @@ fn access_list() -> Vec<u8> {
 }
 
 /// Everything that a volume can have.
-fn fill(volume: &Path, ground: Ground) {
+pub fn fill(volume: &Path, ground: Ground) {
     let script = "cd \"$1\"
         mkdir -m 2750 plain; echo first >plain/file; ln plain/file other-name; ln plain/file plain/third
         mkdir -p deep/1/2/3/4/5/6/7/8/9; echo deep >deep/1/2/3/4/5/6/7/8/9/file
@@ -75,7 +75,7 @@ fn fill(volume: &Path, ground: Ground) {
     set("set-user-id", "security.capability", b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     rustix::fs::lsetxattr(volume.join("link"), "trusted.link", b"2", XattrFlags::empty()).unwrap();
     setxattr(volume.join("null"), "trusted.device", b"3", XattrFlags::empty()).unwrap();
-    if ground != Ground::Xfs {
+    if !matches!(ground, Ground::Xfs | Ground::Ext4) {
         let script = "cd \"$1\"; mkdir nocow; chattr +C nocow; seq 50000 >nocow/file; : >nocow/empty";
         run("bash", &["-ec", script, "bash", volume.to_str().unwrap()]);
     }

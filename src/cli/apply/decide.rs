@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::check::{Container, Kind, Restart};
-use crate::cli::changed::{BesideFiles, Moved, Now, compared};
+use crate::cli::changed::{BesideFiles, Moved, Now, compared, snapshot_words};
 use crate::plan::companions::{boot_links, socket_unit, timer_unit};
 use crate::plan::held::{Fingerprint, Good, Held, State};
 use crate::plan::starting;
@@ -37,6 +37,11 @@ pub(in crate::cli) struct Step {
     pub(in crate::cli) files: Vec<PathBuf>,
     pub(in crate::cli) image: Option<Moved>,
     pub(in crate::cli) why: Option<String>,
+    /// The volumes that a snapshot is taken of before.
+    pub(in crate::cli) snapshot: Vec<String>,
+    /// Why it is left as it is: there can't be such a snapshot.
+    #[serde(skip)]
+    pub(in crate::cli) refused: Option<String>,
     /// The units that are stopped, or started where the container's own needn't be.
     #[serde(skip)]
     pub(in crate::cli) units: Vec<String>,
@@ -52,6 +57,8 @@ impl Step {
             files: Vec::new(),
             image: None,
             why: why.into(),
+            snapshot: Vec::new(),
+            refused: None,
             units: vec![name.unit()],
         }
     }
@@ -64,6 +71,10 @@ impl Step {
         }
         said.extend(self.files.iter().map(|file| format!("{} has changed", file.display())));
         said.extend(self.image.as_ref().map(Moved::words));
+        match &self.refused {
+            Some(why) => said.push(format!("NOT TRIED: {why}")),
+            None => said.extend(snapshot_words(&self.snapshot)),
+        }
         said.join("; ")
     }
 }
@@ -339,6 +350,7 @@ mod tests {
             why: None,
             tried: print(tried),
             good: Good::new(container(IMAGE), "x.toml".into(), Some("c".into())),
+            snapshot: None,
         }
     }
 
@@ -428,6 +440,21 @@ mod tests {
         ] {
             assert_eq!(short(of(case)), said);
         }
+    }
+
+    #[test]
+    fn snapshots_are_told() {
+        let mut step = Step::new(&name("x"), Action::Restart, "tried again".to_owned());
+        step.snapshot = vec!["data".into()];
+        assert_eq!(step.reason(), "tried again; a snapshot of volume data is taken before");
+        step.refused = Some("it can't be".into());
+        assert_eq!(step.reason(), "tried again; NOT TRIED: it can't be");
+        // It is about updates, and not about what runs.
+        let up: &[(&str, &str)] = &[("service", "active")];
+        let asks = "image = 'x:1'\nsnapshot = true\nmounts.'/data' = { volume = 'data' }\n";
+        let asked = "image = 'x:1'\nmounts.'/data' = { volume = 'data' }\n";
+        let case = Case { now: Some(asks), runs: Some(asked), units: up, ran: true, ..Case::default() };
+        assert_eq!(short(of(case)), "-");
     }
 
     #[test]

@@ -11,14 +11,14 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use decide::{Action, Step, View, decide, is_moot};
-use work::{Outcome, Work, is_up};
+use decide::{Action, Step, View, decide, good, is_moot};
+use work::{Outcome, Work, fingerprint, is_up};
 
 use super::changed::{Now, beside_files, now};
 use super::check;
 use super::declared::Declared;
 use super::exec::here_as_root;
-use super::output::{Exit, Failure, coloured, complain, plain, print};
+use super::output::{Exit, Failure, chain, coloured, complain, plain, print};
 use crate::bus::Systemd;
 use crate::check::{Checked, Container, DeclaredImage, RootSource};
 use crate::exec;
@@ -28,7 +28,7 @@ use crate::host::{HostFacts, Paths};
 use crate::image::Store;
 use crate::plan;
 use crate::plan::companions::{socket_unit, timer_unit};
-use crate::plan::held::{Fingerprint, Held};
+use crate::plan::held::{Fingerprint, Good, Held};
 use crate::report::{self, Style};
 use crate::running::{self, Running};
 use crate::settings::Settings;
@@ -60,6 +60,12 @@ change waits and is tried, should this command be killed or the power go. Who
 stops or restarts a container meanwhile leaves its change untried. Files of the
 host that the container reads aren't put back: they are the administrator's.
 
+Nor are volumes, but with `snapshot = true`, where another image is tried: a
+snapshot of those that the container may write to is taken when its old version
+has stopped, and restored before that starts again, after a kill or a power cut
+too. What the new version has written until then is gone. Where there can't be
+one, nothing of that container is touched.
+
 Examples:
   wharf apply --dry-run
   wharf apply
@@ -72,6 +78,7 @@ JSON: an array of objects, one for each container that is not as its files say, 
   action      stop, restart, start, or held: what its files say failed before, and is left alone
   keys, files, image   what changed, as in `wharf changed --json`
   why         text: another reason, or null
+  snapshot    an array of texts: the volumes that a snapshot is taken of before
   outcome     applied, rolled-back (its last good plan runs), failed (it doesn't run), not-tried
               (it is left as it was, or somebody else has stopped it); null where nothing was
               done: --dry-run and held
@@ -126,7 +133,8 @@ pub(in crate::cli) struct Row<'a> {
 impl<'a> Row<'a> {
     /// What came of it; nothing where nothing was done.
     pub(in crate::cli) fn new(step: &'a Step, outcome: Option<&'a Outcome>) -> Self {
-        Self { step, outcome: outcome.map(Outcome::word), problem: outcome.and_then(Outcome::problem) }
+        let problem = outcome.map_or(step.refused.as_deref(), Outcome::problem);
+        Self { step, outcome: outcome.map(Outcome::word), problem }
     }
 }
 
@@ -150,6 +158,45 @@ pub(in crate::cli) struct Scene {
     pub(in crate::cli) steps: Vec<Step>,
 }
 
+impl Scene {
+    /// What a container falls back to, should its step fail; nothing where it wouldn't be known to work.
+    pub(in crate::cli) fn fallback(&self, step: &Step) -> Option<Good> {
+        let Self { said, running, marks, active, settings, .. } = self;
+        let (_, version) = said.get(&step.name)?;
+        let mark = marks.get(&step.name);
+        match step.action {
+            Action::Restart => {
+                let runs = running.get(&step.name).map(|running| (running, fingerprint(running, settings)));
+                let is_up = active.get(&step.unit).is_some_and(|state| is_up(state));
+                good(mark, version, runs.as_ref().map(|(running, print)| (*running, print)), is_up)
+            }
+            // It doesn't run, and nothing tells of what ran before but a mark.
+            Action::Start if step.units.contains(&step.unit) => {
+                mark.filter(|mark| mark.is_about(version)).map(|mark| mark.good.clone())
+            }
+            Action::Start | Action::Stop | Action::Held => None,
+        }
+    }
+
+    /// Of which volumes the executor takes a snapshot in a step, as it tries another image; and why it can't.
+    fn snapshot(&self, paths: &Paths, step: &Step) -> Option<(Vec<String>, Option<String>)> {
+        let (container, version) = self.said.get(&step.name).filter(|(container, _)| container.snapshot)?;
+        let good = self.fallback(step)?;
+        if version.image == good.image {
+            return None;
+        }
+        let volumes = container.writes_to();
+        let running: Vec<&Running> = self.running.values().collect();
+        let refused = held::snapshots::possible(paths, &step.name, volumes.iter().copied(), &running).err();
+        Some((volumes.into_iter().map(str::to_owned).collect(), refused))
+    }
+
+    /// Whether something can't be tried.
+    pub(in crate::cli) fn is_refused(&self) -> bool {
+        self.steps.iter().any(|step| step.refused.is_some())
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &ApplyArgs, paths: &Paths) -> Result<Exit, Failure> {
     let ApplyArgs { names, dry_run, retry, settle, no_wait, json } = args;
@@ -163,7 +210,7 @@ pub fn run(args: &ApplyArgs, paths: &Paths) -> Result<Exit, Failure> {
     let Some(lock) = lock else {
         let rows: Vec<Row<'_>> = scene.steps.iter().map(|step| Row::new(step, None)).collect();
         print(&if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&scene.steps) })?;
-        return Ok(Exit::Done);
+        return Ok(if scene.is_refused() { Exit::Failed } else { Exit::Done });
     };
     if !json {
         print(&table(&scene.steps))?;
@@ -216,7 +263,19 @@ pub(in crate::cli) fn lock(paths: &Paths, no_wait: bool) -> Result<held::Applyin
     let waits = |process| {
         complain(&format!("waiting for another `wharf apply`{}\n", by(process)));
     };
-    held::apply(paths, waits).map_err(|error| LockError(error).into())
+    let lock = held::apply(paths, waits).map_err(LockError)?;
+    drop_snapshots(paths);
+    Ok(lock)
+}
+
+/// Drops snapshots that are nobody's any more. That one stays is no reason to do nothing else.
+pub(in crate::cli) fn drop_snapshots(paths: &Paths) {
+    for (name, error) in held::snapshots::sweep(paths) {
+        complain(&format!(
+            "a snapshot of a volume of {name} can't be dropped, which the next `wharf apply` tries again: {}\n",
+            chain(&error)
+        ));
+    }
 }
 
 /// Looks at everything, and decides. Of `own` are the marks that the command has written itself.
@@ -313,11 +372,15 @@ pub(in crate::cli) fn look(
                 let is_moot = is_up && !own.contains(&name) && {
                     mark.zip(version).is_some_and(|(mark, version)| is_moot(mark, version))
                 };
-                if is_moot || is_stale(mark, &now, version) {
+                if is_moot || is_stale(paths, mark, &now, version) {
                     scene.stale.push(name);
                 }
             }
         }
+    }
+    let snapshots: Vec<_> = scene.steps.iter().map(|step| scene.snapshot(paths, step)).collect();
+    for (step, snapshot) in scene.steps.iter_mut().zip(snapshots) {
+        (step.snapshot, step.refused) = snapshot.unwrap_or_default();
     }
     // Of instances that don't run, and of what is gone altogether.
     for (name, mark) in scene.marks.iter().filter(|(name, _)| !all.contains(*name)) {
@@ -331,19 +394,22 @@ pub(in crate::cli) fn look(
             }
             Now::Gone | Now::Broken(_) => None,
         };
-        if is_stale(Some(mark), &now, version.as_ref()) {
+        if is_stale(paths, Some(mark), &now, version.as_ref()) {
             scene.stale.push(name.clone());
         }
     }
     Ok(scene)
 }
 
-/// Whether a mark is left of what is nobody's any more: gone, with nothing to be done about it, or another version.
-fn is_stale(mark: Option<&Held>, now: &Now, version: Option<&Fingerprint>) -> bool {
+/// Whether a mark is left of what is nobody's any more: gone, with nothing to be done about it, or another version. One
+/// whose snapshots aren't restored yet stays until a start has seen to them.
+fn is_stale(paths: &Paths, mark: Option<&Held>, now: &Now, version: Option<&Fingerprint>) -> bool {
     mark.is_some_and(|mark| match now {
         Now::Gone => true,
         Now::Broken(_) => false,
-        Now::Said(..) => version.is_some_and(|version| !mark.is_about(version)),
+        Now::Said(..) => {
+            version.is_some_and(|version| !mark.is_about(version) && !held::snapshots::are_taken(paths, mark))
+        }
     })
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::Scene;
-use super::decide::{Action, Step, good, leads_to, waves};
+use super::decide::{Action, Step, leads_to, waves};
+use super::{Scene, drop_snapshots};
 use crate::bus::{BusError, Pulse, Systemd};
 use crate::check::{Container, Health, RootSource};
 use crate::cli::changed::differences;
@@ -124,9 +124,11 @@ impl Work<'_> {
             if self.reload && !(reload_due.is_empty() && stale.is_empty()) {
                 systemd.reload()?;
             }
+            drop_snapshots(self.paths);
             return Ok(Outcomes::new());
         }
-        // All of them before anything is touched: what the power goes in the middle of runs as before.
+        // All of them before anything is touched: what the power goes in the middle of runs as before, and so does what
+        // can't be tried.
         let mut marks = BTreeMap::new();
         for step in &work {
             if let Some(mark) = self.mark(step, lock.run()) {
@@ -139,6 +141,12 @@ impl Work<'_> {
             }
         }
         let mut outcomes = Outcomes::new();
+        for step in &work {
+            if let Some(why) = &step.refused {
+                self.tell(&mut outcomes, step, Outcome::NotTried(why.clone()));
+            }
+        }
+        let refused: BTreeSet<ContainerName> = outcomes.keys().cloned().collect();
         let stops: Vec<&&Step> = work.iter().filter(|step| step.action == Action::Stop).collect();
         // What is gone may only have another name now. It serves until what comes instead can.
         let missing = if stops.is_empty() { None } else { self.fetch_missing() };
@@ -149,9 +157,11 @@ impl Work<'_> {
             };
             self.tell(&mut outcomes, step, outcome);
         }
-        // What runs its last good plan has that one's unit, too.
-        let is_held =
-            |step: &&Step| self.scene.running.get(&step.name).is_some_and(|running| running.held.is_some());
+        // What runs its last good plan has that one's unit, too; and so has what would, were it started.
+        let is_held = |step: &&Step| {
+            let runs = self.scene.running.get(&step.name);
+            runs.is_some_and(|running| running.held.is_some()) || has_held_plan(self.paths, &step.name)
+        };
         let is_due = |step: &&Step| {
             let template = step.name.template();
             [Some(&step.name), template.as_ref()].into_iter().flatten().any(|name| reload_due.contains(name))
@@ -160,7 +170,9 @@ impl Work<'_> {
             systemd.reload()?;
         }
         let mut bad = self.fetch(&systemd, &work, &mut marks, &mut outcomes);
+        bad.extend(refused);
         self.in_order(&work, &marks, &mut outcomes, &mut bad);
+        drop_snapshots(self.paths);
         drop(lock);
         // What wasn't tried runs as before, at its next start too.
         if outcomes.values().any(|outcome| matches!(outcome, Outcome::NotTried(_))) {
@@ -176,21 +188,9 @@ impl Work<'_> {
 
     /// What a container falls back to, should this fail; nothing where it wouldn't be known to work.
     fn mark(&self, step: &Step, run: &str) -> Option<Held> {
-        let Scene { said, running, marks, active, settings, .. } = self.scene;
-        let (_, version) = said.get(&step.name)?;
-        let mark = marks.get(&step.name);
-        let good = match step.action {
-            Action::Restart => {
-                let runs = running.get(&step.name).map(|running| (running, fingerprint(running, settings)));
-                let is_up = active.get(&step.unit).is_some_and(|state| is_up(state));
-                good(mark, version, runs.as_ref().map(|(running, print)| (*running, print)), is_up)?
-            }
-            // It doesn't run, and nothing tells of what ran before but a mark.
-            Action::Start if step.units.contains(&step.unit) => {
-                mark.filter(|mark| mark.is_about(version))?.good.clone()
-            }
-            Action::Start | Action::Stop | Action::Held => return None,
-        };
+        let (container, version) = self.scene.said.get(&step.name)?;
+        let good = self.scene.fallback(step)?;
+        let before = self.scene.marks.get(&step.name);
         Some(Held {
             format: HELD_FORMAT,
             state: State::Waiting,
@@ -199,6 +199,7 @@ impl Work<'_> {
             why: None,
             tried: version.clone(),
             good,
+            snapshot: held::snapshots::label(self.paths, &step.name, container.snapshot, before, run),
         })
     }
 
@@ -252,6 +253,9 @@ impl Work<'_> {
         let store = Store::new(self.paths.state());
         // A tag that is asked for at each start may move, for several at once, and whichever it will be is to be tried.
         for step in work {
+            if outcomes.contains_key(&step.name) {
+                continue;
+            }
             let supply = self.scene.said.get(&step.name).and_then(|(container, _)| container.supply.as_ref());
             if supply.is_some_and(|supply| supply.unit.is_some())
                 && let Some(mark) = marks.get_mut(&step.name)
@@ -373,7 +377,11 @@ impl Work<'_> {
             Err(Unproved::Failed(why)) => why,
         };
         let Some(mark) = mark else { return Outcome::Failed(why) };
-        match self.put_back(&systemd, step, mark, &why, reload) {
+        // It never runs without, so nothing of it has run, and nothing is known of it.
+        let is_untried = mark.snapshot.is_some()
+            && mark.tried.image != mark.good.image
+            && !held::snapshots::are_taken(self.paths, &mark);
+        match self.put_back(&systemd, step, mark, &why, is_untried, reload) {
             Ok(()) => Outcome::RolledBack(why),
             Err(then) => Outcome::Failed(format!("{why}; and its last good plan doesn't run: {then}")),
         }
@@ -478,13 +486,14 @@ impl Work<'_> {
         step: &Step,
         mut mark: Held,
         why: &str,
+        is_untried: bool,
         reload: &Mutex<()>,
     ) -> Result<(), String> {
         (mark.state, mark.at, mark.why) = (State::PuttingBack, now(), Some(why.to_owned()));
         self.keep(&mark)?;
         let done = self.bring_back(systemd, step, &mark, reload);
-        let failed = mark.failed(self.version(&step.name).as_ref());
-        self.keep(&failed)?;
+        let over = if is_untried { mark.untried() } else { mark.failed(self.version(&step.name).as_ref()) };
+        self.keep(&over)?;
         done
     }
 
@@ -524,6 +533,12 @@ impl Work<'_> {
         let (container, _) = self.scene.said.get(name)?;
         Some(held::fingerprint(self.paths, container, &plan::trust(container, &self.scene.settings)))
     }
+}
+
+/// Whether the unit of a container, as systemd has it, is that of its last good plan.
+fn has_held_plan(paths: &Paths, name: &ContainerName) -> bool {
+    let text = std::fs::read_to_string(paths.plan(name.as_str())).unwrap_or_default();
+    serde_json::from_str(&text).is_ok_and(|plan: plan::Plan| plan.held.is_some())
 }
 
 /// That of what runs, by what is trusted now.

@@ -3,11 +3,26 @@
 use std::fmt::Write as _;
 
 use super::{heading, short, size};
+use crate::cli::format::Form;
 use crate::cli::output::{Exit, Failure, complain, harmless, plain, print};
 use crate::image::{Sizes, Store};
 
+/// Those of an image.
+const KEYS: &[&str] = &[
+    "references",
+    "digest",
+    "indexes",
+    "architecture",
+    "created",
+    "size",
+    "layers",
+    "disk.own",
+    "disk.shared",
+];
+
 /// Lists what can be listed, and says on stderr what can't.
-pub(super) fn run(store: &Store, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(store: &Store, form: &Form) -> Result<Exit, Failure> {
+    let shape = form.shape(KEYS)?;
     let sizes = store.sizes()?;
     let exit = if sizes.broken.is_empty() { Exit::Done } else { Exit::Failed };
     for broken in &sizes.broken {
@@ -18,7 +33,7 @@ pub(super) fn run(store: &Store, json: bool) -> Result<Exit, Failure> {
             "note: `wharf fsck` looks at all of the store, and `wharf fsck --repair` puts right what can be\n",
         );
     }
-    let text = if json { serde_json::to_string_pretty(&sizes.images)? + "\n" } else { table(&sizes) };
+    let text = shape.text(&sizes.images, || table(&sizes))?;
     print(&text).map_err(|failure| failure.unread(exit))?;
     Ok(exit)
 }
@@ -48,4 +63,26 @@ fn table(sizes: &Sizes) -> String {
         let _ = writeln!(text, "{images} images of {layers} layers take {total} on the disk");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Listed, Sized, Usage};
+
+    #[test]
+    fn keys() {
+        let listed = Listed {
+            references: vec!["a:1".to_owned()],
+            digest: "sha256:00".to_owned(),
+            indexes: vec!["sha256:01".to_owned()],
+            architecture: "amd64".to_owned(),
+            created: Some("2026-01-01T00:00:00Z".to_owned()),
+            size: 1,
+            layers: 1,
+        };
+        let mut keys = KEYS.to_vec();
+        keys.sort_unstable();
+        assert_eq!(keys, crate::cli::format::keys_of(&Sized { listed, disk: Usage::default() }));
+    }
 }

@@ -5,7 +5,6 @@ mod inspect;
 mod list;
 mod login;
 mod needs;
-mod out;
 mod own;
 pub(super) mod provide;
 mod prune;
@@ -30,7 +29,9 @@ pub(super) use self::own::{Own, Owns};
 use self::pull::PullArgs;
 use self::push::PushArgs;
 use self::save::{ExportArgs, SaveArgs};
+use super::format::Form;
 use super::output::{Exit, Failure, coloured, print};
+pub(super) use crate::doctor::size;
 use crate::host::Paths;
 use crate::image::Store;
 use crate::settings;
@@ -127,19 +128,25 @@ Exit status: 0 written; 1 not; 2 for wrong usage, such as writing to a terminal.
 Exit status: 0 written; 1 not; 2 for wrong usage, such as writing to a terminal.")]
     Export(ExportArgs),
     /// Show the steps in which an image was made, the last first
-    #[command(after_help = "Example:\n  wharf image history nginx:1.26")]
+    #[command(after_help = "Examples:
+  wharf image history nginx:1.26
+  wharf image history --format '{created} {size} {created-by}' nginx:1.26
+
+JSON: an array of objects: created (RFC 3339) where it is known, created-by,
+comment where there is one, diff-id of the layer that it made, where it made
+one, size (bytes of that layer's files).")]
     History {
         /// The image's reference
         image: Reference,
-        /// As JSON, for programs
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: Form,
     },
     /// List the images of the store
     #[command(
         after_help = "OWN is what the disk would have back without the image, SHARED what other images need as well.
 
 Examples:\n  wharf image list\n  wharf image list --json | jq -r '.[].digest'
+  wharf image list --format '{digest} {disk.own}'
 
 JSON: an array of objects: references, digest, architecture, created, size
 (bytes of the contents of all files), layers (how many), disk: an object with
@@ -149,9 +156,8 @@ Exit status: 0 all are listed; 1 something is broken: stderr says what, and
 all else is listed; 2 for wrong usage."
     )]
     List {
-        /// As JSON, for programs
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: Form,
     },
     /// Show what an image runs and what it is made of
     #[command(after_help = "Examples:
@@ -208,8 +214,8 @@ pub fn run(args: ImageArgs, paths: &Paths) -> Result<Exit, Failure> {
         Command::Load(args) => print(&import::load(&store, args, paths)?)?,
         Command::Save(args) => save::run(&store, &args)?,
         Command::Export(args) => save::run_export(&store, &args)?,
-        Command::History { image, json } => print(&save::history(&store, &image, json)?)?,
-        Command::List { json } => return list::run(&store, json),
+        Command::History { image, form } => print(&save::history(&store, &image, &form)?)?,
+        Command::List { form } => return list::run(&store, &form),
         Command::Pull(args) => return pull::run(&store, settings::load(paths)?, paths, args),
         Command::Login(args) => print(&login::login(settings::load(paths)?, paths, args)?)?,
         Command::Logout(args) => print(&login::logout(paths, args)?)?,
@@ -245,18 +251,6 @@ pub(super) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
 
 pub(super) fn heading(text: &str) -> String {
     if coloured(&io::stdout()) { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
-}
-
-/// In units of 1000, as disks are sold and `df -H` counts.
-pub(super) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 999.5 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.1} TB")
 }
 
 fn short(digest: &str) -> &str {

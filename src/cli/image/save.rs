@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{heading, out, progress_bar, size};
+use super::{heading, progress_bar, size};
+use crate::cli::format::Form;
+use crate::cli::out;
 use crate::cli::output::Failure;
-use crate::image::{Format, Packing, SaveOptions, Store, export, save};
+use crate::image::{Format, Packing, Past, SaveOptions, Store, export, save};
 use crate::spec::Reference;
 
 /// What to save, and how.
@@ -79,15 +81,20 @@ pub(super) fn run_export(store: &Store, args: &ExportArgs) -> Result<(), Failure
     result
 }
 
-pub(super) fn history(store: &Store, image: &Reference, json: bool) -> Result<String, Failure> {
+/// Those of a step.
+const KEYS: &[&str] = &["created", "created-by", "comment", "diff-id", "size"];
+
+pub(super) fn history(store: &Store, image: &Reference, form: &Form) -> Result<String, Failure> {
+    let shape = form.shape(KEYS)?;
     let past = store.history(image)?;
-    if json {
-        return Ok(serde_json::to_string_pretty(&past)? + "\n");
-    }
+    Ok(shape.text(&past, || steps(&past))?)
+}
+
+fn steps(past: &[Past]) -> String {
     let mut text = String::new();
     let _ =
         writeln!(text, "{}", heading(&format!("{:20}  {:>9}  {:19}  MADE BY", "CREATED", "SIZE", "LAYER")));
-    for step in &past {
+    for step in past {
         let created = step.created.as_deref().unwrap_or("-");
         // Without the fraction of a second that some tools write.
         let created = match created.split_once('.') {
@@ -106,5 +113,5 @@ pub(super) fn history(store: &Store, image: &Reference, json: bool) -> Result<St
         let by: String = by.chars().filter(|c| !c.is_control()).collect();
         let _ = writeln!(text, "{created:20}  {bytes:>9}  {layer:19}  {by}");
     }
-    Ok(text)
+    text
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::running::{Linked, Network};
-use super::{AskedFor, Ids, Image, Shown, Started, Unit};
+use super::{AskedFor, Confined, Ids, Image, Shown, Started, Unit};
 use crate::cli::ps::table::{age, bytes};
 
 /// A heading and its lines: a word and what stands behind it.
@@ -247,6 +247,12 @@ fn in_force(shown: &Shown, unit: &Unit) -> Vec<(String, String)> {
     }
     let list: Vec<String> = cpus.iter().map(u32::to_string).collect();
     line("AllowedCPUs", Some(list.join(" ")).filter(|list| !list.is_empty()));
+    if let Some(Confined { profile, mode, note }) = &shown.apparmor {
+        let name = profile.as_deref().unwrap_or("unconfined");
+        let mode = mode.as_ref().map(|mode| format!(", mode {mode}")).unwrap_or_default();
+        let note = note.map(|note| format!(", as {note}")).unwrap_or_default();
+        line("AppArmor", Some(format!("{name}{mode}{note}")));
+    }
     if let Some(namespaces) = &shown.namespaces {
         let of = |own: bool| {
             let kinds: Vec<&str> = namespaces

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::check::Container;
 use crate::host::Paths;
@@ -15,9 +15,8 @@ use crate::spec::ContainerName;
 use crate::transient;
 
 /// What is wrong with a container's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Problem {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Problem {
     /// They have errors, and it can't start.
     BadFile,
     /// They have errors, and it runs with the plan from before.
@@ -32,8 +31,26 @@ pub(super) enum Problem {
     BadPlan,
 }
 
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.key())
+    }
+}
+
 impl Problem {
-    pub(super) fn words(self) -> &'static str {
+    /// As in JSON.
+    pub(in crate::cli) fn key(self) -> &'static str {
+        match self {
+            Self::BadFile => "bad-file",
+            Self::LastGoodPlan => "last-good-plan",
+            Self::HeldBack => "held-back",
+            Self::ReloadDue => "reload-due",
+            Self::FileGone => "file-gone",
+            Self::BadPlan => "bad-plan",
+        }
+    }
+
+    pub(in crate::cli) fn words(self) -> &'static str {
         match self {
             Self::BadFile => "bad file",
             Self::LastGoodPlan => "bad file, runs its last good plan",
@@ -46,7 +63,7 @@ impl Problem {
 }
 
 /// The names that there are, by where they are known from.
-pub(super) struct Known {
+pub(in crate::cli) struct Known {
     paths: Paths,
     declared: BTreeSet<ContainerName>,
     /// With a plan or findings, as of the last reload.
@@ -61,7 +78,7 @@ pub(super) struct Known {
 
 impl Known {
     /// Reads the folders of plans.
-    pub(super) fn read(paths: &Paths, declared: BTreeSet<ContainerName>) -> Self {
+    pub(in crate::cli) fn read(paths: &Paths, declared: BTreeSet<ContainerName>) -> Self {
         let names = |folder: &Path| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             let name = |entry: fs::DirEntry| {
@@ -82,13 +99,13 @@ impl Known {
     }
 
     /// Every name with a file, a plan or findings.
-    pub(super) fn names(&self) -> impl Iterator<Item = &ContainerName> {
+    pub(in crate::cli) fn names(&self) -> impl Iterator<Item = &ContainerName> {
         self.declared.union(&self.generated)
     }
 
     /// Whether a unit that has a container's name is one. Somebody else's unit may be called like ours; one
     /// that has lost its file is ours while it runs, if it ran by a plan.
-    pub(super) fn is_ours(&self, name: &ContainerName, active: &str) -> bool {
+    pub(in crate::cli) fn is_ours(&self, name: &ContainerName, active: &str) -> bool {
         let in_set = |set: &BTreeSet<ContainerName>| is_in(set, name);
         in_set(&self.declared)
             || in_set(&self.generated)
@@ -96,7 +113,7 @@ impl Known {
     }
 
     /// What is wrong with a container's files, and the container as of the last reload.
-    pub(super) fn about(&self, name: &ContainerName) -> (Option<Problem>, Option<Container>) {
+    pub(in crate::cli) fn about(&self, name: &ContainerName) -> (Option<Problem>, Option<Container>) {
         let template = name.template();
         if self.transient.contains(name) && !is_in(&self.declared, name) {
             // Only root may read it.

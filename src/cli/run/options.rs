@@ -11,7 +11,7 @@ use crate::spec::keys::{KEYS, Key, Kind};
 use crate::spec::{Data, Document};
 
 /// Keys whose meaning hangs on a file: what starts a container that is there but doesn't run.
-const OF_FILES: [&str; 3] = ["autostart", "socket", "timer"];
+const OF_FILES: [&str; 4] = ["autostart", "snapshot", "socket", "timer"];
 
 /// Other names of options: by key, a letter, and words.
 const NAMES: &[(&str, Option<char>, &[&str])] = &[

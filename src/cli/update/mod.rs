@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::apply::decide::{Action, good};
 use super::apply::work::{Outcome, Work, fingerprint, is_up};
 use super::apply::{Row, is_well_written, lock, look, table, tell};
-use super::changed::{Now, beside_files, compared, now};
+use super::changed::{Now, beside_files, compared, now, snapshot_words};
 use super::declared::Declared;
 use super::exec::here_as_root;
 use super::image::provide::{Progress, fetch};
@@ -48,6 +48,10 @@ or somebody says `wharf apply --retry NAME`. Containers that also have changes
 in their files wait for `wharf apply`. Others that run the same tag, without
 `update`, get what it names at their next start.
 
+With `snapshot = true` an image that failed has its container's volumes put back
+as well: see `wharf apply --help`. Where there can't be a snapshot, nothing is
+fetched.
+
 With --pin nothing else is updated: where a container's `image` is pinned, as in
 \"nginx:1.26@sha256:…\", the digest that the tag names now is written there, and
 the rest of the file stays as it is, byte for byte. Then it is applied.
@@ -64,7 +68,8 @@ Examples:
 JSON: one object with the keys
   images      an array of objects, one for each tag that was asked for: reference, here (the digest
               in the store before, or null), there (the registry's, of a manifest or an index, or
-              null), fetched, problem (text, or null)
+              null), fetched, problem (text, or null), snapshots (an object: by container that would
+              run it, the volumes that a snapshot is taken of before)
   pins        an array of objects, one for each pin that moves: file, line, before, after
   containers  an array of objects as of `wharf apply --json`
 
@@ -123,6 +128,7 @@ struct Asked {
     there: Option<String>,
     fetched: bool,
     problem: Option<String>,
+    snapshots: BTreeMap<ContainerName, Vec<String>>,
     #[serde(skip)]
     new: bool,
 }
@@ -167,6 +173,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
     let mut own = BTreeMap::new();
     let wanted: BTreeSet<ContainerName> = if *pin {
         let pin::Pins { moved, containers, problems } = pin::look(&ask, names);
+        ask.refuse(&containers)?;
         images = problems;
         pins = moved;
         if !*json {
@@ -184,6 +191,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
             complain(&format!("{name} has changes in its files, and waits for: wharf apply {name}\n"));
         }
         images = ask.tags(&containers);
+        ask.snapshots(&containers, &mut images);
         if !*dry_run {
             own = ask.fetch(&containers, &mut images, lock.as_ref().map_or("", Applying::run))?;
         }
@@ -223,7 +231,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
             let shown = Shown { images: &images, pins: &pins, containers: rows };
             print(&(serde_json::to_string_pretty(&shown)? + "\n"))?;
         }
-        return Ok(exit);
+        return Ok(if scene.is_refused() { Exit::Failed } else { exit });
     };
     for (name, Own { before, good, reference }) in own {
         let is_tried = scene.steps.iter().any(|step| step.name == name);
@@ -360,6 +368,7 @@ impl Ask<'_> {
             there: None,
             fetched: false,
             problem: None,
+            snapshots: BTreeMap::new(),
             new: false,
         };
         let image = self.everything.image(reference);
@@ -396,6 +405,51 @@ impl Ask<'_> {
         references.into_iter().map(|reference| self.tag(reference)).collect()
     }
 
+    /// Why there can't be a snapshot of a container's volumes; nothing where it asks for none.
+    fn refused(&self, name: &ContainerName, container: &Container) -> Option<String> {
+        let running: Vec<&Running> = self.running.values().collect();
+        let possible = || held::snapshots::possible(self.paths, name, container.writes_to(), &running);
+        container.snapshot.then(possible)?.err()
+    }
+
+    /// Of whose volumes there will be snapshots, once what is new is had; with one that can't be taken, nothing is
+    /// fetched, since a start at any time would run it.
+    fn snapshots(&self, containers: &BTreeMap<ContainerName, (Container, Reference)>, images: &mut [Asked]) {
+        for asked in images.iter_mut().filter(|asked| asked.new) {
+            // What doesn't run isn't restarted.
+            let concerned = |(name, (container, reference)): &(&ContainerName, &(Container, Reference))| {
+                container.snapshot
+                    && reference.to_string() == asked.reference
+                    && self.running.contains_key(*name)
+            };
+            let concerned: Vec<_> = containers.iter().filter(concerned).collect();
+            for (name, (container, _)) in concerned {
+                match self.refused(name, container) {
+                    Some(why) => {
+                        asked.problem = Some(format!("{name} says {why}"));
+                        asked.new = false;
+                    }
+                    None => {
+                        let volumes = container.writes_to().into_iter().map(str::to_owned).collect();
+                        asked.snapshots.insert(name.clone(), volumes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses what can't have the snapshots that it asks for, before its pin moves.
+    fn refuse(&self, names: &BTreeSet<ContainerName>) -> Result<(), NotUpdated> {
+        for name in names.iter().filter(|name| self.running.contains_key(*name)) {
+            if let Now::Said(_, container) = now(self.declared, self.everything, name)
+                && let Some(why) = self.refused(name, &container)
+            {
+                return Err(NotUpdated { name: name.clone(), why });
+            }
+        }
+        Ok(())
+    }
+
     /// Fetches what is new. Whoever runs it gets its mark before the tag moves: should the power go between that and the
     /// restart, boot starts what ran before. Gives the marks that are written.
     fn fetch(
@@ -429,6 +483,7 @@ impl Ask<'_> {
                     // Whichever it will be.
                     tried: Fingerprint { image: None, ..version },
                     good,
+                    snapshot: held::snapshots::label(self.paths, name, container.snapshot, before, run),
                 };
                 held::keep(self.paths, &mark)
                     .map_err(|source| WriteError { path: held::folder(self.paths), source })?;
@@ -484,7 +539,7 @@ impl Ask<'_> {
 
 fn people(images: &[Asked]) -> String {
     let mut text = String::new();
-    for Asked { reference, there, fetched, problem, new, .. } in images {
+    for Asked { reference, there, fetched, problem, snapshots, new, .. } in images {
         let there = there.as_deref().unwrap_or_default();
         let there = there.get(..19).unwrap_or(there);
         let said = match problem {
@@ -494,6 +549,11 @@ fn people(images: &[Asked]) -> String {
             None => continue,
         };
         let _ = writeln!(text, "{reference} {}", plain(&said));
+        // Once it is fetched, its container has a line of its own.
+        for (name, volumes) in snapshots.iter().filter(|_| problem.is_none() && !fetched) {
+            let words = snapshot_words(volumes).unwrap_or_default();
+            let _ = writeln!(text, "{name}: {words}");
+        }
     }
     text
 }

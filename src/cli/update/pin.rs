@@ -3,7 +3,7 @@
 //! The file is not parsed and written again: the bytes of the one text are replaced, at the place that the parser
 //! found it, and all else is as it was, comments and line ends too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -67,6 +67,7 @@ pub(super) fn look(ask: &Ask<'_>, names: &[ContainerName]) -> Pins {
                 there: None,
                 fetched: false,
                 problem: Some(problem),
+                snapshots: BTreeMap::new(),
                 new: false,
             });
         };

@@ -5,6 +5,7 @@
 //! the contents of files. Of folders the time doesn't count, which only says that something in them changed, or
 //! that the start put something there. Mounts below the root aren't looked into, nor what lies under them.
 
+mod ids;
 mod live;
 mod tar;
 
@@ -15,7 +16,8 @@ use std::io::{self, Read};
 use rustix::fs::{FileType, OFlags};
 use serde::{Serialize, Serializer};
 
-pub use self::live::{Ids, Live};
+pub use self::ids::Ids;
+pub use self::live::Live;
 pub(crate) use self::tar::write;
 use super::error::{Doing, ImageError};
 use super::escape::field;

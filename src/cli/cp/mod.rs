@@ -1,0 +1,365 @@
+//! `wharf cp`: files and folders out of running containers, and into them.
+//!
+//! What is copied passes through a tar in a pipe, whichever way it goes (see [`crate::archive`]): with `-` one sees it.
+
+mod place;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::str::FromStr;
+
+use clap::Args;
+use rustix::fs::fstat;
+
+use self::place::{Goal, Source, View};
+use super::declared::{Declared, DeclaredError};
+use super::exec::{ExecError, here_as_root, look_for_main};
+use super::image::progress_bar;
+use super::out;
+use super::output::{Exit, Failure, complain, harmless};
+use crate::archive::{ArchiveError, Destination, Ids, Packed, Packer, Unpacked, decompressed, unpack};
+use crate::check::{MountKind, RootSource};
+use crate::host::Paths;
+use crate::plan;
+use crate::running;
+use crate::spec::ContainerName;
+
+const AFTER_HELP: &str = "\
+One of both is NAME:PATH, in a running container, with its volumes, its memory and its binds; a relative PATH counts \
+from its root, and no link leads out of that. A file of the host with a colon in its name is ./a:b.
+
+As with cp -a, owners, modes, times, links, holes and extended attributes stay what they are. Owners are numbers as \
+the container has them: its root's files are root's on the host. What goes to a folder that is there goes into it, \
+DIR/. as what is in it; else it gets the name that is given. Links are copied as links, or followed where they end \
+with a slash. A file appears when it is whole, and takes the place of another one at once.
+
+With - it is a tar: on standard output, or on standard input for a folder that is there, also compressed by gzip, \
+zstd or xz. Members that would go through a link are refused.
+
+What comes out of a container is somebody else's: files lose set-user-id and set-group-id bits and capabilities, \
+unless --keep-set-id says otherwise. In a tar they are kept.
+
+Devices and sockets are left out, and so are /proc, /sys and the like below what is copied.
+
+Examples:
+  wharf cp nginx:/etc/nginx/nginx.conf .
+  wharf cp page.html nginx:/usr/share/nginx/html/
+  wharf cp /srv/site/. nginx:/usr/share/nginx/html
+  wharf cp --owner 33:33 upload app:/var/lib/app
+  wharf cp db:/data - | zstd >data.tar.zst
+  tar -c site | wharf cp - nginx:/usr/share/nginx/html
+
+Exit status: 0 all copied; 1 not all, or a file got shorter meanwhile; 2 for wrong usage.";
+
+/// Copy files out of a running container, or into it
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct CpArgs {
+    /// What is copied: NAME:PATH, a path of the host, or - for a tar
+    #[arg(value_name = "FROM")]
+    from: End,
+    /// Where to: the same
+    #[arg(value_name = "TO")]
+    to: End,
+    /// Everything belongs to this user and group there, by number
+    #[arg(long, value_name = "UID[:GID]")]
+    owner: Option<Owner>,
+    /// With set-user-id and set-group-id bits and file capabilities of what comes out of a container
+    #[arg(long)]
+    keep_set_id: bool,
+    /// As always; for those who type -a or -r
+    #[arg(short = 'a', short_alias = 'r', long, hide = true)]
+    archive: bool,
+}
+
+/// One end of a copy, as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// A tar on standard input or output.
+    Stream,
+    /// A path of the host.
+    Host(Vec<u8>),
+    /// A path in a container.
+    Inside(ContainerName, Vec<u8>),
+}
+
+impl From<OsString> for End {
+    fn from(text: OsString) -> Self {
+        let bytes = text.as_bytes();
+        if bytes == b"-" {
+            return Self::Stream;
+        }
+        let colon = bytes.iter().position(|byte| *byte == b':');
+        if let Some(colon) = colon
+            && let Ok(name) = std::str::from_utf8(&bytes[..colon])
+            && let Ok(name) = name.parse()
+        {
+            return Self::Inside(name, bytes[colon + 1..].to_vec());
+        }
+        Self::Host(bytes.to_vec())
+    }
+}
+
+/// User and group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner(u32, u32);
+
+impl FromStr for Owner {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+        let id = |text: &str| {
+            let id = text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+            id.ok_or("write numbers, as 33 or 33:33; `wharf exec NAME id USER` says which")
+        };
+        Ok(Self(id(uid)?, id(gid)?))
+    }
+}
+
+/// Why nothing is copied.
+#[derive(Debug, thiserror::Error)]
+enum CpError {
+    #[error("name a container on one side, as nginx:/etc; on the host itself, cp copies")]
+    NoContainer,
+    #[error("- on both sides copies nothing")]
+    BothStreams,
+    #[error("{name} is not running, and its root was memory: what it had written there is gone; {instead}")]
+    Stopped { name: ContainerName, instead: String },
+    #[error("there is no record of what was started as {0}; it is still being started, or ends")]
+    NoRecord(ContainerName),
+    #[error("{0}")]
+    Unseen(String),
+    #[error(
+        "a tar on a terminal can't be read; lead it into the standard input, as in tar -c FOLDER | wharf cp - NAME:PATH"
+    )]
+    Terminal,
+    #[error("can't make a pipe")]
+    Pipe(#[source] io::Error),
+    #[error(
+        "{name} can't write there: its root is read-only; copy into a volume, a bind or memory (/tmp, /run, /var/tmp), \
+         or have the file say root = \"ephemeral\""
+    )]
+    ReadOnly { name: ContainerName, source: ArchiveError },
+}
+
+/// Runs the command.
+pub fn run(args: CpArgs, paths: &Paths) -> Result<Exit, Failure> {
+    let CpArgs { from, to, owner, keep_set_id, archive: _ } = args;
+    match (&from, &to) {
+        (End::Stream, End::Stream) => return Err(Failure::usage(CpError::BothStreams)),
+        (End::Inside(..), _) | (_, End::Inside(..)) => {}
+        _ => return Err(Failure::usage(CpError::NoContainer)),
+    }
+    here_as_root(paths)?;
+    match (&from, &to) {
+        (_, End::Stream) => out_of(&from, paths),
+        (End::Stream, _) => into(&to, owner, paths),
+        _ => between(&from, &to, owner, keep_set_id, paths),
+    }
+}
+
+/// What an end shows, and the path there.
+fn view<'a>(end: &'a End, paths: &Paths) -> Result<(View, &'a [u8]), Failure> {
+    match end {
+        End::Stream => Ok((View::Host, b"")),
+        End::Host(path) => Ok((View::Host, path)),
+        End::Inside(name, path) => {
+            if name.is_template() {
+                return Err(DeclaredError::Template(name.clone()).into());
+            }
+            let main = match look_for_main(name, paths)? {
+                Err(ExecError::NotRunning { .. }) => return Err(stopped(name, path, paths)),
+                other => other?,
+            };
+            let record = running::find(paths, name)?.ok_or_else(|| CpError::NoRecord(name.clone()))?;
+            let root =
+                crate::exec::root(name, main).map_err(|failure| CpError::Unseen(failure.to_string()))?;
+            Ok((View::Container { name: name.clone(), root, ids: Ids { base: record.ids } }, path))
+        }
+    }
+}
+
+/// What there is instead, where a container doesn't run.
+fn stopped(name: &ContainerName, path: &[u8], paths: &Paths) -> Failure {
+    let path = String::from_utf8_lossy(path).into_owned();
+    let path = format!("/{}", path.trim_start_matches('/'));
+    let container = Declared::list(paths)
+        .ok()
+        .and_then(|declared| declared.files(name).ok())
+        .and_then(|files| plan::check(&files).container);
+    let mounts = container.iter().flat_map(|container| &container.mounts);
+    let on =
+        |target: &str| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    // The deepest one is what the container would see.
+    let mount = mounts.filter(|mount| on(&mount.target)).max_by_key(|mount| mount.target.len());
+    let below = |target: &str| path.strip_prefix(target).unwrap_or_default().to_owned();
+    let instead = match mount.map(|mount| (&mount.kind, below(&mount.target))) {
+        Some((MountKind::Volume(volume), rest)) => {
+            let folder = paths.state().join("volumes").join(&volume.name);
+            format!(
+                "{path} is in its volume {}: that is {}{rest}, with its owners' numbers",
+                volume.name,
+                folder.display()
+            )
+        }
+        Some((MountKind::Bind(bind), rest)) => {
+            format!("{path} is a bind: that is {}{rest}", bind.source.display())
+        }
+        _ => match container.as_ref().map(|container| &container.source) {
+            Some(RootSource::Image(image)) => {
+                let member = path.trim_start_matches('/');
+                format!("what its image has: wharf image export {image} | tar -x ./{member}")
+            }
+            Some(RootSource::Folder(folder)) => format!("what it begins with is in {}", folder.display()),
+            None => format!("start it: systemctl start {}", name.unit().trim_end_matches(".service")),
+        },
+    };
+    CpError::Stopped { name: name.clone(), instead }.into()
+}
+
+fn pack<W: Write>(packer: &mut Packer<'_, W>, source: &Source, path: &[u8]) -> Result<(), ArchiveError> {
+    match source {
+        Source::Folder { folder, .. } => packer.folder(folder, path),
+        Source::Other { parent, name } => packer.named(parent, name, path),
+    }
+}
+
+/// As a tar on standard output.
+fn out_of(from: &End, paths: &Paths) -> Result<Exit, Failure> {
+    let (view, path) = view(from, paths)?;
+    let source = view.source(path)?;
+    let bar = progress_bar(None);
+    let mut packed = Packed::default();
+    let written = out::write(None, |out| {
+        let progress = |count| bar.inc(count);
+        let mut packer = Packer::new(out, view.ids(), &progress);
+        pack(&mut packer, &source, source.name().unwrap_or_default())?;
+        packed = packer.finish()?;
+        Ok::<(), ArchiveError>(())
+    });
+    bar.finish_and_clear();
+    written?;
+    Ok(told(&packed, &Unpacked::default()))
+}
+
+/// From a tar on standard input.
+fn into(to: &End, owner: Option<Owner>, paths: &Paths) -> Result<Exit, Failure> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(Failure::usage(CpError::Terminal));
+    }
+    let (view, path) = view(to, paths)?;
+    let folder = view.folder(path)?;
+    let into = destination(&view, folder, owner);
+    let bar = progress_bar(None);
+    let unpacked = decompressed(stdin).and_then(|input| unpack(input, &into, &|count| bar.inc(count)));
+    bar.finish_and_clear();
+    let unpacked = unpacked.map_err(|error| refused(&view, error))?;
+    Ok(told(&Packed::default(), &unpacked))
+}
+
+fn destination(view: &View, folder: OwnedFd, owner: Option<Owner>) -> Destination {
+    let owner = owner.map(|Owner(uid, gid)| (uid, gid));
+    Destination { folder, ids: view.ids(), owner, durable: false, powerless: false }
+}
+
+/// From one to the other, through a pipe.
+fn between(
+    from: &End,
+    to: &End,
+    owner: Option<Owner>,
+    keep_set_id: bool,
+    paths: &Paths,
+) -> Result<Exit, Failure> {
+    let powerless = matches!(from, End::Inside(..)) && !keep_set_id;
+    let (from, from_path) = view(from, paths)?;
+    let (to, to_path) = view(to, paths)?;
+    let source = from.source(from_path)?;
+    let Goal { folder, path } = to.goal(to_path, &source)?;
+    let avoid = fstat(&folder).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    // A copy of one file is as safe as can be; of many, as fast as cp's.
+    let durable = matches!(source, Source::Other { .. });
+    let into = Destination { durable, powerless, ..destination(&to, folder, owner) };
+    let (reader, writer) = io::pipe().map_err(CpError::Pipe)?;
+    let bar = progress_bar(None);
+    let ids = from.ids();
+    let (packed, unpacked) = std::thread::scope(|scope| {
+        let packing = scope.spawn(|| {
+            let writer = BufWriter::with_capacity(256 << 10, writer);
+            let mut packer = Packer::new(writer, ids, &|_| ()).avoiding(avoid);
+            pack(&mut packer, &source, &path)?;
+            packer.finish()
+        });
+        let unpacked = unpack(reader, &into, &|count| bar.inc(count));
+        (packing.join(), unpacked)
+    });
+    bar.finish_and_clear();
+    let packed = packed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    // Who ends first has the reason, and the other one only sees the pipe closed.
+    match (packed, unpacked) {
+        (Ok(packed), Ok(unpacked)) => Ok(told(&packed, &unpacked)),
+        (Err(error), Err(_)) if !error.is_broken_pipe() => Err(error.into()),
+        (Err(error), Ok(_)) => Err(error.into()),
+        (_, Err(error)) => Err(refused(&to, error)),
+    }
+}
+
+fn refused(view: &View, error: ArchiveError) -> Failure {
+    match (view, error) {
+        (View::Container { name, .. }, source @ ArchiveError::ReadOnly(_)) => {
+            CpError::ReadOnly { name: name.clone(), source }.into()
+        }
+        (_, error) => error.into(),
+    }
+}
+
+/// Says what wasn't copied as it was.
+pub(super) fn told(packed: &Packed, unpacked: &Unpacked) -> Exit {
+    for what in packed.left_out.iter().chain(&unpacked.left_out) {
+        complain(&format!("note: left out: {}\n", harmless(what)));
+    }
+    for what in &packed.changed {
+        complain(&format!(
+            "error: {} got shorter while it was read; in the copy it is filled up with zeros\n",
+            harmless(what)
+        ));
+    }
+    if packed.changed.is_empty() { Exit::Done } else { Exit::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends() {
+        let inside =
+            |name: &str, path: &str| End::Inside(name.parse().expect("a name"), path.as_bytes().to_vec());
+        let host = |path: &str| End::Host(path.as_bytes().to_vec());
+        for (text, end) in [
+            ("-", End::Stream),
+            ("nginx:/etc", inside("nginx", "/etc")),
+            ("web@blue:data", inside("web@blue", "data")),
+            ("nginx:", inside("nginx", "")),
+            ("nginx:a:b", inside("nginx", "a:b")),
+            ("./a:b", host("./a:b")),
+            ("/srv/a:b", host("/srv/a:b")),
+            ("file", host("file")),
+            (":x", host(":x")),
+        ] {
+            assert_eq!(End::from(OsString::from(text)), end, "{text}");
+        }
+    }
+
+    #[test]
+    fn owners() {
+        assert_eq!("33".parse(), Ok(Owner(33, 33)));
+        assert_eq!("33:0".parse(), Ok(Owner(33, 0)));
+        for wrong in ["", "www-data", "1:", ":1", "-1", "4294967295"] {
+            assert!(wrong.parse::<Owner>().is_err(), "{wrong}");
+        }
+    }
+}

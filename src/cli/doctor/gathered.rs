@@ -1,0 +1,412 @@
+//! What goes into a report: texts that have been gone through, by their names in the archive.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cli::{check, ps};
+use crate::doctor::facts::Look;
+use crate::doctor::look::{Under, begin, output};
+use crate::doctor::redact::{self, Secrets};
+use crate::generate;
+use crate::held;
+use crate::host::Paths;
+use crate::image::Store;
+use crate::lease;
+use crate::net::nft::NFT;
+use crate::registry;
+use crate::report::{self, Report, Source};
+use crate::spec::{ContainerName, Data, Document, keys};
+
+/// Larger files are no container files.
+const FILE_MAX: u64 = 1 << 20;
+/// What a program may say, and how long it may take.
+const SAID_MAX: u64 = 256 << 10;
+const LIMIT: Duration = Duration::from_secs(10);
+/// All programs together; what isn't there by then is left out, and said to be.
+const ALL: Duration = Duration::from_secs(60);
+/// Lines of each container's journal.
+const LINES: &str = "300";
+/// Containers whose journals are in it.
+const CONTAINERS_MAX: usize = 100;
+
+/// Everything, each with its name.
+pub(super) fn all(paths: &Paths, lines: &str, doctor: &Value, journal: bool) -> Vec<(String, String)> {
+    let files = own_files(paths);
+    let units = units(paths);
+    let (sources, drop_ins) = (files.clone(), units.clone());
+    // A file of secrets may lie on a disk that doesn't answer.
+    let of = paths.clone();
+    let mut secrets = match begin(LIMIT, move || Look::Seen(secrets(&of, &sources, &drop_ins))).seen() {
+        Look::Seen(secrets) => secrets,
+        // Nothing can be hidden then of what nobody knows.
+        _ => {
+            let why = "Files with secrets could not be read in time, so that nothing else may be shown.\n";
+            return vec![("README.txt".to_owned(), why.to_owned())];
+        }
+    };
+    let names: Vec<String> = containers(paths);
+    names.iter().for_each(|name| secrets.is_plain(name));
+    let mut gathered = Gathered { secrets, files: Vec::new(), left_out: Vec::new(), begun: Instant::now() };
+    gathered.text("doctor.txt", lines);
+    gathered.json("doctor.json", doctor.clone());
+    gathered.text("versions.txt", &versions(paths));
+    for (vocabulary, source) in &files {
+        let text = redact::toml(vocabulary, source);
+        gathered.known(&format!("files{}", source.path.display()), &text);
+    }
+    for (name, text) in &units {
+        gathered.known(&format!("units{name}"), &redact::unit(text));
+    }
+    gathered.look("check.json", paths, |paths| {
+        let (mut findings, _) = check::everything(paths).map_err(|error| error.to_string())?;
+        report::sort(&mut findings);
+        findings.dedup();
+        serde_json::to_value(Report::new(&findings)).map_err(|error| error.to_string())
+    });
+    gathered.look("reload.json", paths, |paths| {
+        let text = fs::read(paths.findings()).map_err(|error| error.to_string())?;
+        serde_json::from_slice(&text).map_err(|error| error.to_string())
+    });
+    gathered.look("ps.json", paths, |paths| {
+        let rows = ps::all_rows(paths, true).map_err(|failure| failure.line())?;
+        serde_json::to_value(rows).map_err(|error| error.to_string())
+    });
+    gathered.look("marks.json", paths, |paths| {
+        let marks = held::all(paths).into_iter().map(|(name, mark)| {
+            json!({ "container": name.to_string(), "state": mark.state, "at": mark.at, "why": mark.why })
+        });
+        Ok(marks.collect())
+    });
+    gathered.look("images.json", paths, |paths| {
+        let listing = Store::new(paths.state()).listing().map_err(|error| error.to_string())?;
+        Ok(json!({ "images": listing.images, "broken": listing.broken }))
+    });
+    gathered.look("leases.json", paths, |paths| {
+        let leases = lease::leased_ids(&paths.state()).map_err(|error| error.to_string())?;
+        let ids: Vec<Value> = leases
+            .into_iter()
+            .map(|(name, ids)| json!({ "container": name.to_string(), "ids": ids }))
+            .collect();
+        let pools = lease::chosen(&paths.state()).map_err(|error| error.to_string())?;
+        Ok(json!({ "ids": ids, "pools": pools.map(|pools| pools.to_string()) }))
+    });
+    if paths.are_this_hosts() {
+        systemd(&mut gathered);
+        gathered.program("nft.txt", NFT, &["list", "table", "inet", "wharf"]);
+        if journal {
+            self::journal(&mut gathered, &names);
+        }
+    }
+    gathered.finish(journal)
+}
+
+/// What there is so far.
+struct Gathered {
+    secrets: Secrets,
+    files: Vec<(String, String)>,
+    left_out: Vec<String>,
+    begun: Instant,
+}
+
+impl Gathered {
+    /// A text of anybody's.
+    fn text(&mut self, name: &str, text: &str) {
+        let text = self.secrets.hide(text);
+        self.files.push((name.to_owned(), text));
+    }
+
+    /// One that has been gone through by its keys.
+    fn known(&mut self, name: &str, text: &str) {
+        let text = self.secrets.hide_known(text);
+        self.files.push((name.to_owned(), text));
+    }
+
+    fn json(&mut self, name: &str, mut value: Value) {
+        self.secrets.hide_json(&mut value);
+        let text = serde_json::to_string_pretty(&value).unwrap_or_default() + "\n";
+        self.files.push((name.to_owned(), text));
+    }
+
+    fn without(&mut self, name: &str, why: &str) {
+        let why = self.secrets.hide(why);
+        self.left_out.push(format!("{name}: {why}"));
+    }
+
+    fn look(
+        &mut self,
+        name: &str,
+        paths: &Paths,
+        look: impl FnOnce(&Paths) -> Result<Value, String> + Send + 'static,
+    ) {
+        let paths = paths.clone();
+        let under: Under<Value> = begin(LIMIT, move || match look(&paths) {
+            Ok(value) => Look::Seen(value),
+            Err(why) => Look::Failed(why),
+        });
+        match under.seen() {
+            Look::Seen(value) => self.json(name, value),
+            Look::Failed(why) => self.without(name, &why),
+            Look::Late(limit) => self.without(name, &format!("no answer within {} s", limit.as_secs())),
+            Look::OnlyRoot | Look::Unasked => {}
+        }
+    }
+
+    fn program(&mut self, name: &str, program: &str, arguments: &[&str]) {
+        let left = ALL.saturating_sub(self.begun.elapsed()).min(LIMIT);
+        if left.is_zero() {
+            return self.without(name, "there was no time left for it");
+        }
+        match output(program, arguments, left, SAID_MAX) {
+            Ok(text) => self.text(name, &text),
+            Err(error) => self.without(name, &error.to_string()),
+        }
+    }
+
+    fn finish(mut self, journal: bool) -> Vec<(String, String)> {
+        let mut text = "A report of `wharf doctor`. `wharf doctor --help` says what is in it.\n\n\
+            Secrets are left out: values of environments, commands' arguments, logins in addresses, and what\n\
+            looks like a password. Programs may have said more in journal/ than can be told from here.\n"
+            .to_owned();
+        if !journal {
+            text.push_str("\nThe journal was not wanted.\n");
+        }
+        if !self.left_out.is_empty() {
+            text.push_str("\nWhat is not here, and why:\n");
+            self.left_out.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
+        self.files.insert(0, ("README.txt".to_owned(), text));
+        self.files
+    }
+}
+
+/// Every file of the search path that is Wharf's to read, with its vocabulary and by its path as people know it.
+type OwnFile = (&'static keys::Vocabulary, Arc<Source>);
+
+fn own_files(paths: &Paths) -> Vec<OwnFile> {
+    let mut found = Vec::new();
+    for above in paths.search() {
+        let settings = [above.join("wharf.toml")].into_iter().chain(below(&above.join("wharf.toml.d")));
+        found.extend(settings.map(|path| (&keys::HOST, path)));
+        for (folder, vocabulary) in [("containers", &keys::CONTAINER), ("images", &keys::IMAGE)] {
+            for path in below(&above.join(folder)) {
+                let files = if path.is_dir() { below(&path) } else { vec![path] };
+                found.extend(files.into_iter().map(|path| (vocabulary, path)));
+            }
+        }
+    }
+    let named = |(_, path): &(_, PathBuf)| path.extension().is_some_and(|end| end == "toml");
+    let read =
+        |(vocabulary, path): (_, PathBuf)| Some((vocabulary, Source::new(paths.shown(&path), text(&path)?)));
+    found.into_iter().filter(named).filter_map(read).collect()
+}
+
+/// What is in a folder, in order.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// A plain file of no great size.
+fn text(path: &Path) -> Option<String> {
+    let found = fs::metadata(path).ok()?;
+    let bytes = (found.is_file() && found.len() <= FILE_MAX).then(|| fs::read(path).ok())??;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn is_ours(unit: &str) -> bool {
+    let stem = unit.rsplit_once('.').map_or(unit, |(stem, _)| stem);
+    stem.ends_with("-image") || stem.contains("-container")
+}
+
+/// Units as the generator made them, and drop-ins for them: their paths, and texts.
+fn units(paths: &Paths) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for path in below(&paths.generated()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if is_ours(&name) {
+            found.push(path);
+        }
+    }
+    for folder in ["/etc/systemd/system", "/run/systemd/system", "/run/systemd/transient"] {
+        for path in below(&paths.host(folder)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let unit = name.strip_suffix(".d").unwrap_or(&name);
+            if path.is_dir() && (is_ours(unit) || unit.starts_with("wharf")) && name.ends_with(".d") {
+                found.extend(below(&path));
+            } else if is_ours(unit) && path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    found
+        .into_iter()
+        .filter_map(|path| Some((paths.shown(&path).display().to_string(), text(&path)?)))
+        .collect()
+}
+
+/// Every container that has a file, or has run.
+fn containers(paths: &Paths) -> Vec<String> {
+    let listing = generate::list(paths);
+    let mut names: Vec<String> = listing.containers.keys().map(ToString::to_string).collect();
+    names.extend(crate::transient::names(paths).into_iter().map(|name: ContainerName| name.to_string()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// All that is known to be secret, wherever it may turn up again.
+fn secrets(paths: &Paths, files: &[OwnFile], units: &[(String, String)]) -> Secrets {
+    let mut secrets = Secrets::default();
+    for (vocabulary, source) in files {
+        redact::learn_toml(vocabulary, source, &mut secrets);
+        let (document, _) = Document::parse(source);
+        for file in named_files(&document) {
+            if let Some(text) = text(&paths.host(file)) {
+                redact::environment_file(&text, &mut secrets);
+                // A credential is all of its file.
+                if text.len() < 4096 {
+                    secrets.learn(&text);
+                }
+            }
+        }
+    }
+    units.iter().for_each(|(_, text)| redact::learn_unit(text, &mut secrets));
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker/config.json"));
+    for file in [registry::own_file(paths)].into_iter().chain(home) {
+        text(&file).iter().for_each(|text| redact::logins(text, &mut secrets));
+    }
+    learn_images(paths, &mut secrets);
+    // What ran before a file was edited may still be what its program speaks of.
+    let plans = [paths.plans(), paths.last_good(), paths.running(), held::folder(paths)];
+    let transient = below(&paths.transient()).into_iter().filter(|path| path.is_dir());
+    for path in plans.into_iter().chain(transient).flat_map(|folder| below(&folder)) {
+        let value = text(&path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        value.iter().for_each(|value| learn_plan(value, &mut secrets));
+    }
+    secrets
+}
+
+/// What images have in their own environments, where it is called a secret: the rest are versions and paths.
+fn learn_images(paths: &Paths, secrets: &mut Secrets) {
+    let store = Store::new(paths.state());
+    let references =
+        store.list().unwrap_or_default().into_iter().filter_map(|image| image.references.into_iter().next());
+    let details = references.filter_map(|reference| store.inspect(&reference.parse().ok()?).ok());
+    for variable in details.flat_map(|details| details.config.config.env) {
+        match variable.split_once('=') {
+            Some((name, value)) if redact::is_secret_name(name) => secrets.learn(value),
+            _ => {}
+        }
+    }
+}
+
+/// Files of the host whose contents become part of an environment, or a credential.
+fn named_files(document: &Document) -> Vec<String> {
+    let texts = |data: &Data| -> Vec<String> {
+        match data {
+            Data::Text(text) => vec![text.clone()],
+            Data::List(values) => values.iter().filter_map(|value| value.text().map(str::to_owned)).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let at = |path: &[&str]| {
+        document.get(path.iter().copied()).map(|entry| texts(&entry.value.data)).unwrap_or_default()
+    };
+    let credentials = ["LoadCredential", "LoadCredentialEncrypted"]
+        .iter()
+        .flat_map(|name| at(&["systemd", "Service", name]))
+        .filter_map(|credential| Some(credential.split_once(':')?.1.to_owned()));
+    at(&["environment-files"])
+        .into_iter()
+        .chain(at(&["systemd", "Service", "EnvironmentFile"]))
+        .map(|path| path.trim_start_matches('-').to_owned())
+        .chain(credentials)
+        .filter(|path| path.starts_with('/'))
+        .collect()
+}
+
+/// Environments and commands, wherever in a plan they are.
+fn learn_plan(value: &Value, secrets: &mut Secrets) {
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                match (key.as_str(), value) {
+                    ("environment", Value::Object(values)) => {
+                        values.values().filter_map(Value::as_str).for_each(|value| secrets.learn(value));
+                    }
+                    ("command" | "entrypoint", Value::Array(words)) => {
+                        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+                        redact::learn_command(&words, secrets);
+                    }
+                    _ => learn_plan(value, secrets),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| learn_plan(value, secrets)),
+        _ => {}
+    }
+}
+
+fn versions(paths: &Paths) -> String {
+    let uname = rustix::system::uname();
+    let read = |path: &str| text(&paths.host(path)).unwrap_or_default();
+    let mut text = format!("wharf {}\n", env!("CARGO_PKG_VERSION"));
+    if paths.are_this_hosts() {
+        let [kernel, version, machine] = [uname.release(), uname.version(), uname.machine()]
+            .map(|text| text.to_string_lossy().into_owned());
+        text.push_str(&format!("Linux {kernel} {version} {machine}\n"));
+        let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        text.push_str(&format!("kernel's options: {}\n", redact::kernel_line(&line)));
+    }
+    let systemd = crate::host::HostFacts::read(paths).systemd;
+    text.push_str(&format!(
+        "systemd {}\n",
+        systemd.map_or("unknown".to_owned(), |version| version.to_string())
+    ));
+    for line in read("/etc/os-release").lines() {
+        if ["ID=", "VERSION_ID=", "PRETTY_NAME=", "VERSION_CODENAME="].iter().any(|key| line.starts_with(key))
+        {
+            text.push_str(&format!("{line}\n"));
+        }
+    }
+    text
+}
+
+fn systemd(gathered: &mut Gathered) {
+    const SHOWN: &str = "Id,LoadState,ActiveState,SubState,Result,NRestarts,MainPID,ExecMainCode,ExecMainStatus,\
+        StateChangeTimestamp,FragmentPath,DropInPaths,NeedDaemonReload,StatusText,MemoryCurrent,TasksCurrent";
+    let of = [
+        "*-container.service",
+        "*-container@*.service",
+        "*-container.timer",
+        "*-container.socket",
+        "*-image.service",
+        "wharf*",
+    ];
+    let show = [&["show", "--no-pager", "--all", "-p", SHOWN][..], &of].concat();
+    gathered.program("systemd.txt", "systemctl", &show);
+    gathered.program("systemd-version.txt", "systemctl", &["--version"]);
+}
+
+fn journal(gathered: &mut Gathered, names: &[String]) {
+    const WAY: [&str; 8] = ["-q", "--no-pager", "--no-hostname", "-b", "-o", "short-iso", "-n", LINES];
+    let own = ["-u", "wharf-*"];
+    gathered.program("journal/wharf.txt", "journalctl", &[&WAY[..], &own].concat());
+    gathered.program("journal/generator.txt", "journalctl", &[&WAY[..], &["-t", "wharf-generator"]].concat());
+    for name in names.iter().take(CONTAINERS_MAX) {
+        let Ok(container) = name.parse::<ContainerName>() else { continue };
+        // Of a template, all of its instances.
+        let unit =
+            if container.is_template() { container.unit().replace("@.", "@*.") } else { container.unit() };
+        gathered.program(&format!("journal/{name}.txt"), "journalctl", &[&WAY[..], &["-u", &unit]].concat());
+    }
+    if let Some(more) = names.len().checked_sub(CONTAINERS_MAX).filter(|more| *more > 0) {
+        gathered.without("journal", &format!("{more} more containers"));
+    }
+}

@@ -1,0 +1,107 @@
+//! `wharf volume prune`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::list::unknown;
+use super::users::Users;
+use super::{VolumesError, busy};
+use crate::cli::image::size;
+use crate::cli::output::{Exit, Failure, chain, complain, harmless, print};
+use crate::host::Paths;
+use crate::volume::{self, snapshot};
+
+/// One that goes. The keys are documented in `--help` and stay.
+#[derive(Debug, Serialize)]
+struct Gone {
+    name: String,
+    path: PathBuf,
+    bytes: u64,
+    entries: u64,
+    removed: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    volumes: Vec<Gone>,
+    kept: Vec<String>,
+}
+
+/// Runs `wharf volume prune`.
+pub(super) fn run(paths: &Paths, names: &[String], yes: bool, json: bool) -> Result<Exit, Failure> {
+    let users = Users::of(paths)?;
+    let there = volume::names(paths)?;
+    for name in names {
+        if !there.contains(name) {
+            return Err(unknown(name, &there).into());
+        }
+        if let Some(why) = users.why_kept(name) {
+            return Err(VolumesError::Needed { name: name.clone(), why }.into());
+        }
+    }
+    let mut exit = Exit::Done;
+    let mut answer = Answer { volumes: Vec::new(), kept: Vec::new() };
+    for (file, way_out) in &users.unreadable {
+        answer.kept.push(format!("every volume stays, as {file} can't be read and may name any; {way_out}"));
+        exit = Exit::Failed;
+    }
+    let wanted = if names.is_empty() { &there } else { names };
+    for name in wanted.iter().filter(|name| users.unreadable.is_empty() && users.why_kept(name).is_none()) {
+        let labels: Vec<String> =
+            snapshot::list(paths, name)?.into_iter().map(|snapshot| snapshot.label).collect();
+        if !labels.is_empty() {
+            answer.kept.push(format!(
+                "{name} stays, as it has snapshots: wharf volume drop-snapshot {name} {}",
+                labels.join(" ")
+            ));
+            continue;
+        }
+        let busy = busy(&format!("{} {name}", if yes { "removing" } else { "counting what is in" }));
+        let counted = volume::size(paths, name);
+        let removed = if yes { volume::remove(paths, name) } else { Ok(()) };
+        drop(busy);
+        match counted.and_then(|counted| removed.map(|()| counted)) {
+            Ok(counted) => answer.volumes.push(Gone {
+                name: name.clone(),
+                path: paths.shown(&paths.state().join("volumes").join(name)),
+                bytes: counted.bytes,
+                entries: counted.entries,
+                removed: yes,
+            }),
+            Err(error) => {
+                answer.kept.push(format!("{name} stays: {}", chain(&error)));
+                exit = Exit::Failed;
+            }
+        }
+    }
+    if yes {
+        volume::clear(paths)?;
+    }
+    tell(&answer, yes, json).map_err(|failure| failure.unread(exit))?;
+    Ok(exit)
+}
+
+fn tell(answer: &Answer, yes: bool, json: bool) -> Result<(), Failure> {
+    if json {
+        return print(&(serde_json::to_string_pretty(answer)? + "\n"));
+    }
+    let mut text = String::new();
+    for Gone { name, bytes, entries, .. } in &answer.volumes {
+        let _ = writeln!(text, "{:>9}  {name}, {entries} files and folders", size(*bytes));
+    }
+    let total = size(answer.volumes.iter().map(|gone| gone.bytes).sum());
+    let _ = match (answer.volumes.is_empty(), yes) {
+        (true, _) => writeln!(text, "nothing to take away"),
+        (false, true) => writeln!(text, "{total:>9}  are free"),
+        (false, false) => {
+            writeln!(text, "{total:>9}  would be free; with --yes that data is removed, for good")
+        }
+    };
+    print(&text)?;
+    for why in &answer.kept {
+        complain(&format!("note: {}\n", harmless(why)));
+    }
+    Ok(())
+}

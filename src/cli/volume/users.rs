@@ -1,0 +1,231 @@
+//! Who names a volume: what is declared now, what the last reload has planned, and what runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::check::{Container, MountKind};
+use crate::generate;
+use crate::held;
+use crate::host::Paths;
+use crate::plan::{self, Plan};
+use crate::running::{self, Running};
+use crate::spec::ContainerName;
+use crate::transient;
+
+/// How a container uses a volume.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub(super) struct Use {
+    /// Its name, or its template's.
+    pub(super) container: ContainerName,
+    /// Where in it.
+    pub(super) target: String,
+    /// It can't write there.
+    pub(super) read_only: bool,
+}
+
+/// Who uses which volume.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    /// By the files, by volume. In a template's volume there may be `%i`, see [`Users::declared`].
+    declared: BTreeMap<String, BTreeSet<Use>>,
+    /// What runs, by volume.
+    running: BTreeMap<String, BTreeSet<Use>>,
+    /// Texts that may be a volume's name, and whose they are: of files with mistakes, and of plans.
+    texts: BTreeMap<String, BTreeSet<String>>,
+    /// Files that may name any volume, and what helps.
+    pub(super) unreadable: Vec<(String, &'static str)>,
+}
+
+impl Users {
+    /// Gathers them.
+    ///
+    /// # Errors
+    /// The records of running containers can't be listed.
+    pub(super) fn of(paths: &Paths) -> io::Result<Self> {
+        let mut users = Self::default();
+        let listing = generate::list(paths);
+        for (name, found) in &listing.containers {
+            let Some(files) = generate::read(paths, &listing, name, found) else { continue };
+            match plan::check(&files).container {
+                Some(container) => uses(&container, &mut users.declared),
+                None => {
+                    for source in std::iter::once(&files.main).chain(&files.drop_ins) {
+                        let whose = paths.shown(&source.path).display().to_string();
+                        match source.text.parse::<toml::Table>() {
+                            Ok(table) => texts(&toml::Value::Table(table), &whose, &mut users.texts),
+                            Err(_) => users.unreadable.push((whose, "wharf check")),
+                        }
+                    }
+                }
+            }
+        }
+        for running in running::all(paths)? {
+            uses(&running.container, &mut users.running);
+        }
+        let restart = "systemctl restart for its container";
+        for (folder, way_out) in [
+            (paths.plans(), "systemctl daemon-reload"),
+            (paths.last_good(), restart),
+            (paths.running(), restart),
+            (held::folder(paths), "wharf apply"),
+        ] {
+            users.records(paths, &folder, way_out)?;
+        }
+        for name in transient::names(paths) {
+            let folder = transient::folder(paths, &name);
+            users.records(paths, &folder, "systemctl stop for its container")?;
+        }
+        Ok(users)
+    }
+
+    /// Plans and records of all kinds. In one that another version of Wharf has written, every text counts.
+    fn records(&mut self, paths: &Paths, folder: &Path, way_out: &'static str) -> io::Result<()> {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden || path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let text = match fs::read(&path) {
+                // It has ended, or a reload makes it anew.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.unwrap_or_default(),
+            };
+            let whose = paths.shown(&path).display().to_string();
+            let mut named = BTreeMap::new();
+            if let Ok(plan) = serde_json::from_slice::<Plan>(&text) {
+                uses(&plan.container, &mut named);
+            } else if let Ok(running) = serde_json::from_slice::<Running>(&text) {
+                uses(&running.container, &mut named);
+            } else if let Ok(value) = serde_json::from_slice::<serde_json::Value>(&text) {
+                in_json(&value, &whose, &mut self.texts);
+            } else {
+                self.unreadable.push((whose.clone(), way_out));
+            }
+            for volume in named.into_keys() {
+                self.texts.entry(volume).or_default().insert(whose.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that files give to volumes, but for those of templates, which nobody can know.
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
+        let names = self.declared.keys().chain(self.running.keys());
+        names.map(String::as_str).filter(|name| !name.contains('%'))
+    }
+
+    /// By what files it is declared; of a template, by any of its instances.
+    pub(super) fn declared(&self, volume: &str) -> Vec<&Use> {
+        self.declared.iter().filter(|(name, _)| is_meant(name, volume)).flat_map(|(_, uses)| uses).collect()
+    }
+
+    /// What has it now.
+    pub(super) fn running(&self, volume: &str) -> Vec<&Use> {
+        self.running.get(volume).into_iter().flatten().collect()
+    }
+
+    /// Why it isn't unused; nothing where it is.
+    pub(super) fn why_kept(&self, volume: &str) -> Option<String> {
+        if let Some(user) = self.running(volume).first() {
+            return Some(format!("{} is running with it", user.container));
+        }
+        if let Some(user) = self.declared(volume).first() {
+            return Some(format!("{} is declared with it", user.container));
+        }
+        let texts = self.texts.iter().filter(|(text, _)| is_meant(text, volume));
+        texts.flat_map(|(_, whose)| whose).next().map(|whose| format!("{whose} may name it"))
+    }
+}
+
+fn uses(container: &Container, into: &mut BTreeMap<String, BTreeSet<Use>>) {
+    for mount in &container.mounts {
+        if let MountKind::Volume(volume) = &mount.kind {
+            let (container, target) = (container.name.clone(), mount.target.clone());
+            let one = Use { container, target, read_only: volume.read_only };
+            into.entry(volume.name.clone()).or_default().insert(one);
+        }
+    }
+}
+
+/// Whether a name means this volume: itself, or as a template's for some instance.
+fn is_meant(name: &str, volume: &str) -> bool {
+    let (Some((first, _)), Some((_, last))) = (name.split_once("%i"), name.rsplit_once("%i")) else {
+        return name == volume;
+    };
+    let rest = volume.strip_prefix(first).and_then(|rest| rest.strip_suffix(last));
+    rest.is_some_and(|rest| !rest.is_empty())
+}
+
+fn texts(value: &toml::Value, whose: &str, into: &mut BTreeMap<String, BTreeSet<String>>) {
+    match value {
+        toml::Value::String(text) => one(text, whose, into),
+        toml::Value::Array(values) => values.iter().for_each(|value| texts(value, whose, into)),
+        toml::Value::Table(table) => table.values().for_each(|value| texts(value, whose, into)),
+        _ => {}
+    }
+}
+
+fn in_json(value: &serde_json::Value, whose: &str, into: &mut BTreeMap<String, BTreeSet<String>>) {
+    match value {
+        serde_json::Value::String(text) => one(text, whose, into),
+        serde_json::Value::Array(values) => values.iter().for_each(|value| in_json(value, whose, into)),
+        serde_json::Value::Object(object) => object.values().for_each(|value| in_json(value, whose, into)),
+        _ => {}
+    }
+}
+
+/// One too many keeps a volume.
+fn one(text: &str, whose: &str, into: &mut BTreeMap<String, BTreeSet<String>>) {
+    into.entry(text.to_owned()).or_default().insert(whose.to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_names_a_volume_keeps_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        write(
+            "etc/wharf/containers/db.toml",
+            "image = 'a'\n[mounts]\n'/a' = { volume = 'one' }\n'/b' = { volume = 'two', read-only = true }\n",
+        );
+        write("etc/wharf/containers/web@.toml", "image = 'a'\n[mounts]\n'/a' = { volume = 'web-%i' }\n");
+        write(
+            "etc/wharf/containers/bad.toml",
+            "image = 'a'\nmemroy = 1\n[mounts]\n'/a' = { volume = 'bad' }\n",
+        );
+        write("etc/wharf/containers/ugly.toml.d/a.toml", "[mounts]\n'/a' = { volume = 'drop' }\nx = 1\n");
+        write("etc/wharf/containers/ugly.toml", "image = 'a'\n");
+        write("var/lib/wharf/held/x.json", "{\"good\":{\"mounts\":[\"held\"]}}");
+        let paths = Paths::new(root.path());
+        let users = Users::of(&paths).expect("read");
+        assert_eq!(users.named().collect::<Vec<_>>(), ["one", "two"]);
+        let why = |volume: &str| users.why_kept(volume);
+        assert_eq!(why("one").as_deref(), Some("db is declared with it"));
+        assert_eq!(why("web-blue").as_deref(), Some("web@ is declared with it"));
+        assert_eq!(why("bad").as_deref(), Some("/etc/wharf/containers/bad.toml may name it"));
+        assert_eq!(why("drop").as_deref(), Some("/etc/wharf/containers/ugly.toml.d/a.toml may name it"));
+        assert_eq!(why("held").as_deref(), Some("/var/lib/wharf/held/x.json may name it"));
+        assert_eq!((why("web-"), why("other")), (None, None));
+        assert!(users.unreadable.is_empty() && users.declared("two")[0].read_only);
+
+        write("etc/wharf/containers/broken.toml", "image = \n");
+        write("run/wharf/running/half.json", "{\"container\"");
+        let unreadable = Users::of(&paths).expect("read").unreadable;
+        let files: Vec<&str> = unreadable.iter().map(|(file, _)| file.as_str()).collect();
+        assert_eq!(files, ["/etc/wharf/containers/broken.toml", "/run/wharf/running/half.json"]);
+    }
+}

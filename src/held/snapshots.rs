@@ -1,0 +1,317 @@
+//! The snapshots of a container's volumes, while what another image makes of them isn't known to work.
+//!
+//! ```text
+//! /var/lib/wharf/held/
+//!     NAME.STAGE    which there are, and how far they have come (see `plan::snapshot`), mode 0600; one at a time
+//!     NAME.begun    one that is being written
+//! /var/lib/wharf/volumes/.snapshots/VOLUME/LABEL/    the snapshots themselves (see `volume::snapshot`)
+//! ```
+//!
+//! The executor takes and restores them, at the beginning of a start: the old version has stopped by then, whoever asked
+//! for the restart, and nothing of the new one is there. A start of a container is alone, by systemd's word.
+//!
+//! | step | on disk after it | what a start of the last good plan finds, after a kill or a power cut |
+//! |---|---|---|
+//! | nothing yet | | its data |
+//! | which are to be taken is written down | taking | its data; those are dropped |
+//! | they are taken, one by one | taking | its data; those are dropped |
+//! | all are there | taken | its data |
+//! | what is tried runs | taken | what is tried has made of its data: restored |
+//! | it has proved itself: its mark goes | taken, without a mark | it isn't started any more |
+//! | they are dropped, and so is what says that they are there | | |
+//! | or what is good starts: they are restored, one by one | taken | some restored: restored, all of them |
+//! | all are restored | over | its data; never restored again |
+//! | it runs | over | what it has made of its data since |
+//! | they are dropped, and so is what says that they are there | | |
+//!
+//! A stage is in the name of the file, and the next one comes by rename, which needs no room on a full disk; each is
+//! synced, the file and the folder, before the step after it. So what is good has not run when a restore is repeated,
+//! and what is tried has not run when one is left out.
+//!
+//! They count for the mark that has their name. With the mark, that is at one moment, they have become nobody's; whoever
+//! next has the lock drops them, and so does a start. What can't be dropped is tried again then.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::host::Paths;
+use crate::plan::held::Held;
+use crate::plan::snapshot::{self as plan, SNAPSHOTS_FORMAT, Snapshots, Stage};
+use crate::running::Running;
+use crate::spec::ContainerName;
+use crate::volume::snapshot::{self, SnapshotError, WhyNot};
+
+/// Why what is known of a container's snapshots can't be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {doing} {}", .path.display())]
+pub struct NoteError {
+    doing: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Why snapshots aren't taken, restored or dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What is known of them can't be read or written.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// One of them.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+fn path(paths: &Paths, name: &ContainerName, stage: Stage) -> PathBuf {
+    super::folder(paths).join(format!("{name}.{}", stage.word()))
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NoteError {
+    move |source| NoteError { doing, path: path.to_owned(), source }
+}
+
+/// Those that a container has.
+///
+/// # Errors
+/// It can't be read, or isn't what this version of Wharf writes.
+pub fn find(paths: &Paths, name: &ContainerName) -> Result<Option<(Snapshots, Stage)>, NoteError> {
+    for stage in Stage::ALL {
+        let path = path(paths, name, stage);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(failed("read", &path))?,
+        };
+        let parsed = serde_json::from_slice::<Snapshots>(&text).map_err(io::Error::from);
+        let known = parsed.and_then(|snapshots| match snapshots.format {
+            SNAPSHOTS_FORMAT => Ok(snapshots),
+            other => Err(io::Error::other(format!("it is of another version of Wharf ({other})"))),
+        });
+        return known.map(|snapshots| Some((snapshots, stage))).map_err(failed("read", &path));
+    }
+    Ok(None)
+}
+
+/// Whether those that a mark has are all there.
+pub fn are_taken(paths: &Paths, mark: &Held) -> bool {
+    matches!(find(paths, mark.name()), Ok(Some((there, Stage::Taken))) if plan::count(Some(mark), &there))
+}
+
+/// The name of the snapshots that a new mark has, in place of `before`: of those that are still to be restored, or a new
+/// one where a snapshot is wanted.
+pub fn label(
+    paths: &Paths,
+    name: &ContainerName,
+    wanted: bool,
+    before: Option<&Held>,
+    run: &str,
+) -> Option<String> {
+    let owed = before.filter(|mark| match find(paths, name) {
+        Ok(there) => {
+            there.is_some_and(|(there, stage)| stage == Stage::Taken && plan::count(Some(mark), &there))
+        }
+        // Whoever starts it says why.
+        Err(_) => true,
+    });
+    owed.and_then(|mark| mark.snapshot.clone()).or_else(|| wanted.then(|| plan::label(name, run)))
+}
+
+/// Why there can't be snapshots of some volumes of a container's, as far as that can be told while it runs: who else has
+/// them, and what they are on. `running` are the records of all.
+///
+/// # Errors
+/// What to do about it is in it.
+pub fn possible<'a>(
+    paths: &Paths,
+    name: &ContainerName,
+    volumes: impl IntoIterator<Item = &'a str>,
+    running: &[&Running],
+) -> Result<(), String> {
+    for volume in volumes {
+        if let Some(other) = snapshot::user(running.iter().copied(), volume, Some(name)) {
+            return Err(format!(
+                "snapshot = true, but volume {volume} is used by {other} too, whose data would be put back with it; stop \
+                 {other} before, give one of them a volume of its own, or say snapshot = false"
+            ));
+        }
+        match snapshot::possible(paths, volume) {
+            // It is made at the first start with it.
+            Ok(_) | Err(WhyNot::NoVolume { .. }) => {}
+            Err(error) => return Err(format!("snapshot = true, but {}", chain(&error))),
+        }
+    }
+    Ok(())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+/// Takes one of each volume that is there; gives of which. Those that are there from before are dropped.
+///
+/// # Errors
+/// One can't be taken, or one from before not dropped; then nothing has changed.
+pub fn take(
+    paths: &Paths,
+    name: &ContainerName,
+    label: &str,
+    volumes: &BTreeSet<&str>,
+) -> Result<BTreeSet<String>, Error> {
+    drop(paths, name)?;
+    let exists = |volume: &&str| {
+        // What is in the way for another reason is told when it is taken.
+        !matches!(snapshot::possible(paths, volume), Err(WhyNot::NoVolume { .. }))
+    };
+    let volumes: BTreeSet<String> = volumes.iter().copied().filter(exists).map(str::to_owned).collect();
+    let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes };
+    let path = path(paths, name, Stage::Taking);
+    let written = serde_json::to_vec(&all).map_err(io::Error::from).and_then(|text| {
+        super::replace(paths, &super::folder(paths).join(format!("{name}.begun")), &path, &text)
+    });
+    let taken = written.map_err(failed("write", &path)).map_err(Error::from).and_then(|()| {
+        for volume in &all.volumes {
+            snapshot::take_for(paths, name, volume, label)?;
+        }
+        Ok(turn(paths, name, Stage::Taking, Stage::Taken)?)
+    });
+    if let Err(error) = taken {
+        // The first error is the one to tell; what is left here the next start drops.
+        let _ = drop(paths, name);
+        return Err(error);
+    }
+    Ok(all.volumes)
+}
+
+/// Puts every volume back as it was, and never again; gives which. The snapshots stay, to be dropped.
+///
+/// # Errors
+/// One can't be restored, and all are to be restored again before what is good may run.
+pub fn restore(paths: &Paths, name: &ContainerName) -> Result<BTreeSet<String>, Error> {
+    let Some((all, Stage::Taken)) = find(paths, name)? else { return Ok(BTreeSet::new()) };
+    for volume in &all.volumes {
+        snapshot::restore_for(paths, name, volume, &all.label)?;
+    }
+    turn(paths, name, Stage::Taken, Stage::Over)?;
+    Ok(all.volumes)
+}
+
+/// Keeps them, and never restores them.
+///
+/// # Errors
+/// It can't be written down.
+pub fn leave(paths: &Paths, name: &ContainerName) -> Result<(), NoteError> {
+    turn(paths, name, Stage::Taken, Stage::Left)
+}
+
+/// Drops them, with what says that they are there. They needn't be.
+///
+/// # Errors
+/// One can't be dropped.
+pub fn drop(paths: &Paths, name: &ContainerName) -> Result<(), Error> {
+    let Some((all, stage)) = find(paths, name)? else { return Ok(()) };
+    for volume in &all.volumes {
+        match snapshot::drop(paths, volume, &all.label) {
+            // It was never taken, or somebody else was quicker.
+            Ok(()) | Err(SnapshotError::Missing { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let path = path(paths, name, stage);
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(sync(paths)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("remove", &path)(error).into()),
+    }
+}
+
+/// Drops those of every container that aren't needed any more, or belong to no mark; says which couldn't be. Only who
+/// has the lock may: marks are as they are then.
+pub fn sweep(paths: &Paths) -> Vec<(ContainerName, Error)> {
+    let mut problems = Vec::new();
+    for entry in fs::read_dir(super::folder(paths)).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let Some((name, word)) = file.to_str().and_then(|file| file.rsplit_once('.')) else { continue };
+        let Ok(name) = name.parse::<ContainerName>() else { continue };
+        if !Stage::ALL.iter().any(|stage| stage.word() == word) {
+            continue;
+        }
+        // A mark that can't be read, or is of another version, may be theirs.
+        let mark = match super::find(paths, &name) {
+            Ok(None) if super::path(paths, &name).exists() => continue,
+            Ok(mark) => mark,
+            Err(_) => continue,
+        };
+        let dropped = match find(paths, &name) {
+            Ok(Some((there, stage))) if stage == Stage::Over || !plan::count(mark.as_ref(), &there) => {
+                drop(paths, &name)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        problems.extend(dropped.err().map(|error| (name, error)));
+    }
+    problems
+}
+
+/// From one stage to the next, durably.
+fn turn(paths: &Paths, name: &ContainerName, from: Stage, to: Stage) -> Result<(), NoteError> {
+    let path = path(paths, name, to);
+    fs::rename(self::path(paths, name, from), &path).map_err(failed("rename to", &path))?;
+    sync(paths)
+}
+
+fn sync(paths: &Paths) -> Result<(), NoteError> {
+    let folder = super::folder(paths);
+    File::open(&folder).and_then(|opened| opened.sync_all()).map_err(failed("sync", &folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such a file, without any snapshot.
+    fn note(paths: &Paths, name: &ContainerName, stage: Stage, label: &str) {
+        let volumes = BTreeSet::from(["data".to_owned()]);
+        let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes };
+        let text = serde_json::to_vec(&all).expect("JSON");
+        fs::create_dir_all(super::super::folder(paths)).expect("a folder");
+        fs::write(path(paths, name, stage), text).expect("written");
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_taken_for_nothing() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let name: ContainerName = "web@blue".parse().expect("a name");
+        assert!(matches!(find(&paths, &name), Ok(None)));
+        note(&paths, &name, Stage::Taken, "a");
+        assert!(matches!(find(&paths, &name), Ok(Some((all, Stage::Taken))) if all.label == "a"));
+        for text in ["", "{}", "{\"format\":9,\"label\":\"a\",\"volumes\":[]}"] {
+            fs::write(path(&paths, &name, Stage::Taken), text).expect("written");
+            let error = find(&paths, &name).expect_err(text);
+            assert!(chain(&error).contains("/var/lib/wharf/held/web@blue.taken"), "{}", chain(&error));
+            assert_eq!(sweep(&paths).len(), 1, "it says so, and leaves it");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_no_mark_is_swept() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let name: ContainerName = "db.main".parse().expect("a name");
+        for stage in Stage::ALL {
+            note(&paths, &name, stage, "a");
+            assert!(sweep(&paths).is_empty());
+            assert!(matches!(find(&paths, &name), Ok(None)), "{stage:?}");
+        }
+        // Of another version: it may be theirs.
+        fs::write(super::super::path(&paths, &name), "{}").expect("written");
+        note(&paths, &name, Stage::Taken, "a");
+        assert!(sweep(&paths).is_empty());
+        assert!(matches!(find(&paths, &name), Ok(Some(_))));
+    }
+}

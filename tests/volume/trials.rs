@@ -1,0 +1,235 @@
+//! What a container's starts do about its data while another image is tried: killed at each call that changes anything,
+//! what is good gets its data back once, and what it has written since is never lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use wharf::held::{self, snapshots};
+use wharf::plan::snapshot::{Before, Stage};
+
+use crate::child::VOLUME;
+use crate::kills::CALLS;
+use crate::place::{Ground, Place};
+use crate::support::run;
+use crate::trial::{OTHER, command, container, mark, start};
+
+fn calls(root: &Path, image: &str) -> Vec<(String, usize)> {
+    let log = root.join("log");
+    let trace = format!("trace={}", CALLS.join(","));
+    let output = command(
+        root,
+        image,
+        &["strace", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", "signal=none"],
+    )
+    .output()
+    .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let mut counts = BTreeMap::<String, usize>::new();
+    let text = fs::read_to_string(log).unwrap();
+    let names = text.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name.to_owned());
+    names
+        .map(|name| {
+            let count = counts.entry(name.clone()).or_default();
+            *count += 1;
+            (name, *count)
+        })
+        .collect()
+}
+
+/// The program, whichever it is, writes to both volumes.
+fn write(place: &Place, content: &str) {
+    for volume in [VOLUME, OTHER] {
+        let folder = place.volumes().join(volume);
+        fs::create_dir_all(folder.join("sub")).unwrap();
+        for file in ["one", "sub/two"] {
+            fs::write(folder.join(file), content).unwrap();
+        }
+    }
+}
+
+/// The text of all files, which is one.
+fn read(place: &Place, what: &str) -> String {
+    let texts = [VOLUME, OTHER].iter().flat_map(|volume| {
+        let folder = place.volumes().join(volume);
+        ["one", "sub/two"].map(|file| fs::read_to_string(folder.join(file)).unwrap())
+    });
+    let mut texts: Vec<String> = texts.collect();
+    texts.dedup();
+    assert_eq!(texts.len(), 1, "{what}: {texts:?}");
+    texts.remove(0)
+}
+
+/// `old` has run, and `new` is about to be tried.
+fn prepare(place: &Place) {
+    place.clear();
+    let _ = fs::remove_dir_all(held::folder(&place.paths()));
+    place.empty();
+    fs::create_dir_all(place.volumes().join("read")).unwrap();
+    write(place, "old");
+    held::keep(&place.paths(), &mark(&place.root())).unwrap();
+}
+
+fn there(place: &Place) -> Option<Stage> {
+    snapshots::find(&place.paths(), &container().name).unwrap().map(|(_, stage)| stage)
+}
+
+/// Nothing but the volumes is left.
+fn assert_clean(place: &Place, what: &str) {
+    assert_eq!(there(place), None, "{what}");
+    for volume in [VOLUME, OTHER, "read"] {
+        let snapshots = wharf::volume::snapshot::list(&place.paths(), volume).unwrap();
+        assert!(snapshots.is_empty(), "{what}: {snapshots:?}");
+    }
+    assert_eq!(place.leftovers(), Vec::<String>::new(), "{what}");
+}
+
+/// `old` starts, with its data, and starts again, with what it has written since.
+fn assert_put_back(place: &Place, what: &str) {
+    start(&place.root(), "old").unwrap();
+    assert_eq!(read(place, what), "old", "{what}");
+    write(place, "since");
+    for _ in 0..2 {
+        start(&place.root(), "old").unwrap();
+        assert_eq!(read(place, what), "since", "{what}");
+    }
+    assert_clean(place, what);
+}
+
+fn killed(place: &Place, image: &str, (name, count): &(String, usize)) -> String {
+    let what = format!("the start of {image} killed at {name} {count}");
+    let (trace, kill) = (format!("trace={name}"), format!("inject={name}:signal=SIGKILL:when={count}"));
+    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &kill];
+    let output = command(&place.root(), image, &strace).output().unwrap();
+    assert_eq!(output.status.code(), None, "{what}: {}", String::from_utf8_lossy(&output.stdout));
+    what
+}
+
+pub fn each_step(ground: Ground) {
+    let place = Place::new(ground);
+
+    // The start of what is tried.
+    prepare(&place);
+    let taking = calls(&place.root(), "new");
+    assert_eq!(there(&place), Some(Stage::Taken));
+    for call in &taking {
+        prepare(&place);
+        let what = killed(&place, "new", call);
+        // Whoever tried it goes on: it runs, and destroys everything, and is started again by systemd.
+        if call.1 % 2 == 0 {
+            for _ in 0..2 {
+                start(&place.root(), "new").unwrap();
+                assert_eq!(there(&place), Some(Stage::Taken), "{what}");
+                write(&place, "destroyed");
+            }
+        }
+        assert_put_back(&place, &what);
+    }
+
+    // The start of what is good: killed before it has run, also twice at the same step.
+    let destroyed = || {
+        prepare(&place);
+        start(&place.root(), "new").unwrap();
+        write(&place, "destroyed");
+    };
+    destroyed();
+    let restoring = calls(&place.root(), "old");
+    assert_clean(&place, "not killed");
+    for call in &restoring {
+        destroyed();
+        let what = killed(&place, "old", call);
+        if there(&place) == Some(Stage::Taken) {
+            killed(&place, "old", call);
+        }
+        assert_put_back(&place, &what);
+    }
+
+    // It has proved itself, and the mark is gone: whatever starts and is killed, its data stay.
+    destroyed();
+    held::forget(&place.paths(), &container().name).unwrap();
+    let dropping = calls(&place.root(), "new");
+    assert_clean(&place, "not killed");
+    for call in &dropping {
+        destroyed();
+        held::forget(&place.paths(), &container().name).unwrap();
+        let what = killed(&place, "new", call);
+        for image in ["new", "old"] {
+            start(&place.root(), image).unwrap();
+            assert_eq!(read(&place, &what), "destroyed", "{what}");
+        }
+        assert_clean(&place, &what);
+    }
+
+    // A third version that somebody starts keeps what it has written; a new try of the same keeps the snapshot.
+    destroyed();
+    let label = held::find(&place.paths(), &container().name).unwrap().unwrap().snapshot;
+    held::keep(&place.paths(), &mark(&place.root())).unwrap();
+    assert_eq!(held::find(&place.paths(), &container().name).unwrap().unwrap().snapshot, label);
+    assert_eq!(start(&place.root(), "new").unwrap(), Before::Nothing);
+    assert_eq!(start(&place.root(), "third").unwrap(), Before::Leave);
+    write(&place, "third");
+    assert_eq!(start(&place.root(), "old").unwrap(), Before::Nothing);
+    assert_eq!(read(&place, "after a third version"), "third");
+    held::forget(&place.paths(), &container().name).unwrap();
+    assert!(snapshots::sweep(&place.paths()).is_empty());
+    assert_clean(&place, "swept");
+    println!(
+        "{ground:?}: killed at each of {} calls of a start that takes, {} that restore, {} that drop",
+        taking.len(),
+        restoring.len(),
+        dropping.len()
+    );
+}
+
+/// Without room, nothing is taken and nothing stays; and without room for a restore the container doesn't start until
+/// there is some, and then has its data.
+pub fn full() {
+    let place = Place::new(Ground::Xfs);
+    prepare(&place);
+    // Files share their content, and each needs an inode.
+    let many = place.volume().join("many");
+    fs::create_dir(&many).unwrap();
+    for number in 0..3000 {
+        fs::write(many.join(number.to_string()), "x").unwrap();
+    }
+    let fill = || {
+        // The last blocks, too.
+        for size in ["1M", "64k", "4k"] {
+            let file = place.root().join(format!("filler-{size}"));
+            let _ = Command::new("dd")
+                .args(["if=/dev/zero", "status=none", &format!("bs={size}")])
+                .arg(format!("of={}", file.display()))
+                .output();
+        }
+        run("sync", &["-f", place.root().to_str().unwrap()]);
+    };
+    let make_room = || {
+        for size in ["1M", "64k", "4k"] {
+            let _ = fs::remove_file(place.root().join(format!("filler-{size}")));
+        }
+    };
+    fill();
+    let error = format!("{:?}", start(&place.root(), "new").unwrap_err());
+    assert!(error.contains("StorageFull"), "{error}");
+    assert_clean(&place, "no room");
+    assert_put_back(&place, "no room");
+
+    make_room();
+    prepare(&place);
+    fs::create_dir(&many).unwrap();
+    for number in 0..3000 {
+        fs::write(many.join(number.to_string()), "x").unwrap();
+    }
+    start(&place.root(), "new").unwrap();
+    write(&place, "destroyed");
+    fill();
+    for _ in 0..2 {
+        let error = format!("{:?}", start(&place.root(), "old").unwrap_err());
+        assert!(error.contains("StorageFull"), "{error}");
+        assert_eq!(there(&place), Some(Stage::Taken));
+        assert_eq!(read(&place, "no room to restore"), "destroyed");
+    }
+    make_room();
+    assert_put_back(&place, "room again");
+}
