@@ -180,8 +180,8 @@ fn damaged(stage: &mut Stage) -> Told {
     let found = machine.run("wharf fsck")?;
     assert_eq!(found.code, 1);
     for words in [
-        "/tree/bin/tool was modified at",
-        "has other contents",
+        "/tree/bin/tool has other contents",
+        "; was modified at",
         "/tree/foreign is foreign",
         "3 things are damaged",
     ] {

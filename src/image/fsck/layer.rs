@@ -259,7 +259,8 @@ pub(crate) fn check(layer: &Path, how: How<'_>) -> Result<Checked, ImageError> {
         Comparison { expected, found: &found, give, how, aside, counts, list }.run(&root)
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by(|one: &Wrong, other| one.path.cmp(&other.path));
+    // Of one file in one order, whoever was first to see what.
+    found.sort_by(|one: &Wrong, other| (&one.path, &one.what).cmp(&(&other.path, &other.what)));
     // Contents are found wrong by others than mode and owner.
     found.dedup_by(|second, first| {
         let same = second.path == first.path;
