@@ -17,17 +17,28 @@ mod whole;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use self::place::Ground;
 
 /// Set for the second half, which has a mount namespace of its own: whatever ends it, nothing stays mounted.
 const INSIDE: &str = "WHARF_TEST_VOLUME_INSIDE";
 
+/// Set for a process that runs one test: its name. Each has a process of its own, since a child that another test has
+/// just forked holds copies of all locks (flock(2)) until it executes its program.
+const ALONE: &str = "WHARF_TEST_VOLUME_ALONE";
+
+/// Runs a test in a process of its own.
+fn alone(name: &str) -> Result<(), Failed> {
+    let status = Command::new(std::env::current_exe()?).env(ALONE, name).status()?;
+    if status.success() { Ok(()) } else { Err(format!("its process ended with {status}").into()) }
+}
+
 fn main() -> ExitCode {
     if let Some(code) = child::asked().or_else(trial::asked) {
         return code;
     }
+    let only = std::env::var(ALONE).ok();
     let arguments = Arguments::from_args();
     let is_root = rustix::process::geteuid().is_root();
     if is_root && !arguments.list && std::env::var_os(INSIDE).is_none() {
@@ -48,14 +59,17 @@ fn main() -> ExitCode {
     };
     let mut trials = Vec::new();
     let mut add = |name: String, missing: Option<String>, test: Box<dyn FnOnce() + Send>| {
+        if let Some(only) = &only {
+            if *only == name {
+                test();
+            }
+            return;
+        }
         if let Some(why) = &missing {
             println!("{name} is skipped: {why}");
         }
-        let run = move || {
-            test();
-            Ok(())
-        };
-        trials.push(Trial::test(name, run).with_ignored_flag(missing.is_some()));
+        let own = name.clone();
+        trials.push(Trial::test(name, move || alone(&own)).with_ignored_flag(missing.is_some()));
     };
     for ground in Ground::GOOD {
         let without = missing(&[ground], false);
@@ -111,5 +125,8 @@ fn main() -> ExitCode {
     add("refused by their labels".into(), xfs.clone(), Box::new(refusals::labels));
     add("refused for what is in it".into(), xfs.clone(), Box::new(refusals::content));
     add("a start waits".into(), xfs, Box::new(refusals::start_waits));
+    if only.is_some() {
+        return ExitCode::SUCCESS;
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
