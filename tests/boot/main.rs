@@ -133,6 +133,9 @@ struct Arguments {
     /// Only this part of them, such as 1/2
     #[arg(long, value_parser = part, default_value = "1/1", hide_default_value = true)]
     part: Part,
+    /// Tell once more what fails, on a new machine, and name what then passes as unsteady
+    #[arg(long)]
+    again: bool,
     /// Only say which stories there are
     #[arg(long)]
     list: bool,
@@ -159,7 +162,7 @@ fn main() -> ExitCode {
         eprintln!("boot: machines need root: run it as root, or use tests/run");
         return ExitCode::FAILURE;
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally { again: arguments.again, ..Tally::default() };
     for kind in [Kind::Fast, Kind::Full] {
         let mut stage = Stage::new(kind);
         for story in arguments.part.stories().filter(|story| wanted(story, kind)) {
@@ -182,7 +185,11 @@ fn main() -> ExitCode {
 
 #[derive(Default)]
 struct Tally {
+    /// What fails is told once more.
+    again: bool,
     passed: u32,
+    /// What failed, and passed when it was told again.
+    unsteady: Vec<String>,
     failed: Vec<String>,
     skipped: Vec<String>,
 }
@@ -191,26 +198,21 @@ impl Tally {
     fn tell(&mut self, story: &Story, stage: &mut Stage) {
         let name = format!("{}: {}", stage.kind(), story.name);
         println!("{name} …");
-        let started = Instant::now();
-        // A panic has already said where and what, on stderr.
-        let told = catch_unwind(AssertUnwindSafe(|| (story.tell)(stage)));
-        let told: Told = told.unwrap_or_else(|_| Err(Untold::Failed("it panicked, see above".to_owned())));
-        let took = started.elapsed().as_secs_f32();
+        let mut told = once(story, stage);
+        let failed_before = matches!(told, Err(Untold::Failed(_))) && self.again;
+        if failed_before {
+            println!("{name}, once more, on a new machine …");
+            told = once(story, stage);
+        }
         match told {
             Ok(()) => {
-                println!("  ok, {took:.1} s");
                 self.passed += 1;
+                if failed_before {
+                    self.unsteady.push(name);
+                }
             }
-            Err(Untold::Skipped(why)) => {
-                println!("  skipped: {why}");
-                self.skipped.push(format!("{name}: {why}"));
-            }
-            Err(Untold::Failed(why)) => {
-                println!("  FAILED after {took:.1} s: {why}");
-                // Nobody knows in what state it was left.
-                stage.throw_away();
-                self.failed.push(name);
-            }
+            Err(Untold::Skipped(why)) => self.skipped.push(format!("{name}: {why}")),
+            Err(Untold::Failed(_)) => self.failed.push(name),
         }
     }
 
@@ -218,10 +220,32 @@ impl Tally {
         for name in &self.skipped {
             println!("skipped: {name}");
         }
+        for name in &self.unsteady {
+            println!("UNSTEADY: {name}: it failed, see above, and passed when it was told again");
+        }
         for name in &self.failed {
             println!("FAILED: {name}");
         }
         println!("{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped.len());
         if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// Tells a story, and says how it went.
+fn once(story: &Story, stage: &mut Stage) -> Told {
+    let started = Instant::now();
+    // A panic has already said where and what, on stderr.
+    let told = catch_unwind(AssertUnwindSafe(|| (story.tell)(stage)));
+    let told: Told = told.unwrap_or_else(|_| Err(Untold::Failed("it panicked, see above".to_owned())));
+    let took = started.elapsed().as_secs_f32();
+    match &told {
+        Ok(()) => println!("  ok, {took:.1} s"),
+        Err(Untold::Skipped(why)) => println!("  skipped: {why}"),
+        Err(Untold::Failed(why)) => {
+            println!("  FAILED after {took:.1} s: {why}");
+            // Nobody knows in what state it was left.
+            stage.throw_away();
+        }
+    }
+    told
 }
