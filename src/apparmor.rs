@@ -19,9 +19,10 @@ const ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
 const LOADED: &str = "/sys/kernel/security/apparmor/profiles";
 
 /// What is loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Profiles {
     /// AppArmor isn't on.
+    #[default]
     Off,
     /// It is on, and the list of profiles can't be read: securityfs isn't mounted, or this isn't root.
     Hidden,
@@ -30,7 +31,7 @@ pub enum Profiles {
 }
 
 /// A profile that a container's file names can't confine it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum NotThere {
     /// It isn't loaded.
     #[error("the AppArmor profile {0} isn't loaded")]

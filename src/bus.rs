@@ -434,6 +434,27 @@ impl Systemd {
         })
     }
 
+    /// Every loaded unit whose name matches one of the patterns and of whose files systemd hasn't read what they say now
+    /// (`NeedDaemonReload`).
+    pub fn outdated(&self, patterns: &[&str]) -> Result<std::collections::BTreeSet<String>, BusError> {
+        zbus::block_on(async {
+            let states: &[&str] = &[];
+            let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
+            let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByPatterns"))?;
+            let mut outdated = std::collections::BTreeSet::new();
+            for rows in rows.chunks(AT_A_TIME) {
+                let asked = rows.iter().map(async |row| {
+                    // One that is gone meanwhile has nothing to be read.
+                    let is_outdated: Option<bool> =
+                        self.property(&row.6, UNIT, "NeedDaemonReload").await.ok();
+                    is_outdated.unwrap_or_default().then(|| row.0.clone())
+                });
+                outdated.extend(together(asked).await.into_iter().flatten());
+            }
+            Ok(outdated)
+        })
+    }
+
     /// `ActiveState` of every loaded unit whose name matches one of the patterns.
     pub fn states(&self, patterns: &[&str]) -> Result<std::collections::BTreeMap<String, String>, BusError> {
         zbus::block_on(async {
@@ -603,6 +624,7 @@ fn variant(property: &Property) -> zbus::Result<OwnedVariant> {
             };
             commands.iter().map(command).collect::<Vec<_>>().into()
         }
+        Property::Pairs(pairs) => pairs.clone().into(),
         Property::Statuses(statuses, signals) => (statuses.clone(), signals.clone()).into(),
     };
     value.try_into_owned()
@@ -649,6 +671,7 @@ mod tests {
             (Property::Bytes(vec![1]), "ay"),
             (Property::Fields(vec!["A=b".into()]), "aay"),
             (Property::Commands(vec![command]), "a(sasb)"),
+            (Property::Pairs(vec![("a".into(), "b".into())]), "a(ss)"),
             (Property::Statuses(vec![1], vec![]), "(aiai)"),
         ] {
             let variant = variant(&property).expect("made");

@@ -18,7 +18,7 @@ use crate::spec::ContainerName;
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// What kinds of failures there are, as the catalogue has them. The first twelve are those of the statuses by which a
+/// What kinds of failures there are, as the catalogue has them. The first thirteen are those of the statuses by which a
 /// start fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
@@ -46,6 +46,8 @@ pub enum Kind {
     SystemCalls,
     /// The AppArmor profile.
     AppArmor,
+    /// Secrets that systemd was to load.
+    Credentials,
     /// The image isn't in the store.
     NoImage,
     /// The container's files have mistakes.
@@ -67,7 +69,7 @@ pub enum Kind {
 }
 
 /// All of them, each with its id: once given, it stays.
-pub const KINDS: [(Kind, &str); 21] = [
+pub const KINDS: [(Kind, &str); 22] = [
     (Kind::Config, "5895593278df49508bfc9a018811c5c9"),
     (Kind::Program, "7fe887e196274568a45442c6603f94ec"),
     (Kind::Folder, "53ca865e53ed4c8e818e0be09b3f05c2"),
@@ -80,6 +82,7 @@ pub const KINDS: [(Kind, &str); 21] = [
     (Kind::NoNewPrivileges, "a1af3db69006483094b460bc5ab701ba"),
     (Kind::SystemCalls, "1fb31c09c3b04d09916179207c04c1b0"),
     (Kind::AppArmor, "80a9f1b3e93f4e0aa3239570db75357f"),
+    (Kind::Credentials, "e78f5a9b6ede43aba30d70a52c7d2fe0"),
     (Kind::NoImage, "ecffacdcd81e4a70add531a4e671a38f"),
     (Kind::BadFile, "7f9118e8bc2c462690bb0423f1762edc"),
     (Kind::Killed, "371cfdfb79db4aac9ee2307ab8f54160"),

@@ -264,6 +264,11 @@
 //!   made under an id of the container's, which alone an idmapped mount takes.
 //! - **An import of a volume is exchanged with what is there**, as a restored snapshot is, and holds no lock while it
 //!   unpacks: a start waits for the exchange only.
+//! - **A volume that has something mounted in it is neither copied nor removed**: its containers don't see that, and a
+//!   removal that went into it would take somebody's other disk along. None goes into a mount, whatever it removes.
+//! - **`wharf volume prune` looks once more for who names a volume, with its lock**, which a start takes as well: what was
+//!   declared while it removed others isn't lost. Files that are masked, and those that nothing can be started by, count:
+//!   one too many keeps data.
 //! - **Whether a volume is in use is read from the kernel's lists of mounts**, as no process of Wharf's lives as long as
 //!   a container to hold a lock; only a start holds one, until its mount is in such a list.
 //! - **`wharf run` writes a container file**, in memory, and what comes after is the way of every file: the same checks,

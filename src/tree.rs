@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, ResolveFlags, openat2, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 pub(crate) use self::copy::{clone_contents, copy_contents};
@@ -17,8 +17,7 @@ pub(crate) use self::copy::{clone_contents, copy_contents};
 /// gets unless it asks for more; real roots are less than 60 levels deep.
 pub(crate) const DEPTH_MAX: usize = 256;
 
-/// The deepest tree that is walked: more than a layer may make, with the store's own folders around it, so
-/// that whatever could be made can be removed.
+/// The deepest tree that is walked at once: more than a layer may make, with the store's own folders around it.
 const WALK_MAX: usize = 2 * DEPTH_MAX;
 
 /// A walk that failed.
@@ -64,32 +63,119 @@ fn names(directory: &OwnedFd, shown: &CStr) -> Result<Vec<CString>, TreeError> {
     Ok(names)
 }
 
-/// Removes `name` in `parent` with everything in it. Nothing there is no error.
+/// What a directory that lies too deep is called once it lies higher up, with a number.
+const DEEP: &str = ".wharf-deep-";
+
+/// Removes `name` in `parent` with everything in it, however deep that is. Nothing there is no error.
+///
+/// Refused, by name: what somebody has mounted in it, which is no part of it; what was removed before that is gone.
 pub(crate) fn remove_all(parent: impl AsFd, name: &CStr) -> Result<(), TreeError> {
-    remove_below(parent, name, 0)
+    let Some(top) = unlink_or_open(&parent, name)? else { return Ok(()) };
+    let mut removal = Removal { top, moved: 0 };
+    // What lies too deep for one walk is moved up, and the next one finds it there.
+    loop {
+        let before = removal.moved;
+        let top = removal.top.try_clone().map_err(|source| TreeError {
+            doing: "duplicate the descriptor of",
+            path: ".".into(),
+            source,
+        })?;
+        for child in names(&top, name)? {
+            removal.one(&top, &child, 0)?;
+        }
+        if removal.moved == before {
+            break;
+        }
+    }
+    remove_folder(&parent, name)
 }
 
-fn remove_below(parent: impl AsFd, name: &CStr, depth: usize) -> Result<(), TreeError> {
+struct Removal {
+    /// Where all of it is.
+    top: OwnedFd,
+    /// How many directories were moved up so far.
+    moved: u64,
+}
+
+impl Removal {
+    fn one(&mut self, parent: &OwnedFd, name: &CStr, depth: usize) -> Result<(), TreeError> {
+        let Some(directory) = unlink_or_open(parent, name)? else { return Ok(()) };
+        if depth > WALK_MAX {
+            loop {
+                self.moved += 1;
+                let number = self.moved;
+                let up = CString::new(format!("{DEEP}{number}")).unwrap_or_default();
+                match renameat_with(parent, name, &self.top, &up, RenameFlags::NOREPLACE) {
+                    Ok(()) => return Ok(()),
+                    // From an attempt that was killed.
+                    Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(failed("move up, to be removed,", name)(errno)),
+                }
+            }
+        }
+        for child in names(&directory, name)? {
+            self.one(&directory, &child, depth + 1)?;
+        }
+        remove_folder(parent, name)
+    }
+}
+
+/// Removes what is no directory; else opens it. Nothing where it is gone.
+fn unlink_or_open(parent: impl AsFd, name: &CStr) -> Result<Option<OwnedFd>, TreeError> {
     match unlinkat(&parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Ok(()) | Err(Errno::NOENT) => return Ok(None),
         // Linux says EISDIR, POSIX EPERM.
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(failed("remove", name)(errno)),
     }
-    if depth > WALK_MAX {
-        return Err(failed("remove", name)(Errno::NAMETOOLONG));
-    }
-    match openat(&parent, name, DIRECTORY, Mode::empty()) {
-        Ok(directory) => {
-            for child in names(&directory, name)? {
-                remove_below(&directory, &child, depth + 1)?;
+    // Never into what is mounted there: it may be somebody's only copy of something else.
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    loop {
+        match openat2(&parent, name, DIRECTORY, Mode::empty(), how) {
+            Ok(directory) => return Ok(Some(directory)),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::XDEV) => {
+                let why = "another file system is mounted there; unmount it";
+                return Err(TreeError::in_words("remove", name.to_bytes(), why));
             }
+            Err(errno) => return Err(failed("open", name)(errno)),
         }
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(failed("open", name)(errno)),
     }
+}
+
+fn remove_folder(parent: impl AsFd, name: &CStr) -> Result<(), TreeError> {
     match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(failed("remove", name)(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use rustix::fs::{mkdirat, openat};
+
+    use super::*;
+
+    #[test]
+    fn however_deep_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let parent = OwnedFd::from(File::open(folder.path()).expect("a folder"));
+        mkdirat(&parent, c"deep", Mode::RWXU).expect("made");
+        let mut at = openat(&parent, c"deep", DIRECTORY, Mode::empty()).expect("opened");
+        for _ in 0..3 * WALK_MAX {
+            for name in [c"d", c"e"] {
+                mkdirat(&at, name, Mode::RWXU).expect("made");
+            }
+            at = openat(&at, c"d", DIRECTORY, Mode::empty()).expect("opened");
+        }
+        // As an attempt that was killed has left it, or as somebody called it.
+        mkdirat(&at, c"x", Mode::RWXU).expect("made");
+        fs::create_dir_all(folder.path().join("deep/.wharf-deep-1/d")).expect("made");
+        remove_all(&parent, c"deep").expect("removed");
+        remove_all(&parent, c"deep").expect("nothing there is no error");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
     }
 }

@@ -19,8 +19,8 @@ mod archive;
 mod listing;
 pub mod snapshot;
 
-pub use archive::{DataError, Exported, How, export, import};
-pub use listing::{Size, clear, names, remove, size};
+pub use archive::{DataError, Exported, How, export, import, is_export};
+pub use listing::{Size, clear, names, remove, remove_unless, size};
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -97,15 +97,21 @@ pub fn ensure(state: &Path, name: &str, first: Option<First<'_>>) -> Result<Path
     for path in [state, &volumes] {
         folder(path)?;
     }
-    let lock_path = volumes.join(".lock");
-    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
-    let lock = lock.map_err(failed("open", &lock_path))?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(failed("lock", &lock_path))?;
+    let _lock = lock_making(&volumes, FlockOperation::LockExclusive)?;
     if volume.is_dir() {
         return Ok(volume);
     }
     make(&volumes, name, first)?;
     Ok(volume)
+}
+
+/// Held while a volume is being made.
+fn lock_making(volumes: &Path, operation: FlockOperation) -> Result<Hold, VolumeError> {
+    let path = volumes.join(".lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(failed("open", &path))?;
+    flock(&file, operation).map_err(failed("lock", &path))?;
+    Ok(Hold { _file: file })
 }
 
 /// A file name that leads nowhere else, and isn't one of this module's own.
@@ -143,8 +149,23 @@ pub struct Hold {
 /// # Errors
 /// See [`VolumeError`].
 pub fn hold(state: &Path, name: &str) -> Result<Option<Hold>, VolumeError> {
+    where_possible(lock(state, name, FlockOperation::LockShared))
+}
+
+/// The same without waiting: nothing where it would have to.
+///
+/// # Errors
+/// As [`hold`].
+pub fn try_hold(state: &Path, name: &str) -> Result<Option<Option<Hold>>, VolumeError> {
+    match where_possible(lock(state, name, FlockOperation::NonBlockingLockShared)) {
+        Err(VolumeError::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn where_possible(lock: Result<Hold, VolumeError>) -> Result<Option<Hold>, VolumeError> {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    match lock(state, name, FlockOperation::LockShared) {
+    match lock {
         Err(VolumeError::Io { source, .. })
             if [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()) =>
         {
@@ -165,7 +186,13 @@ fn lock_file(state: &Path, name: &str, operation: FlockOperation) -> Result<Hold
     let locks = state.join("volumes/.locks");
     folder(&locks)?;
     let path = locks.join(name);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path) {
+        // A lock needs no writing, where there was one before.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(&path).map_err(|_| error)
+        }
+        other => other,
+    };
     let file = file.map_err(failed("open", &path))?;
     flock(&file, operation).map_err(failed("lock", &path))?;
     Ok(Hold { _file: file })

@@ -127,7 +127,9 @@ never\t'Never'"
 complete -c wharf -n "__fish_wharf_using_subcommand run" -s v -l volume -d 'A folder of the host, or a named volume that is kept' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l tmpfs -d 'Memory, gone with the container' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l apparmor -d 'The AppArmor profile that confines the program and all that enters the container' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l credentials -d 'Secrets that systemd loads at each start, NAME, NAME' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l description -d 'One line for people' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l encrypted-credentials -d 'The same for secrets that systemd-creds encrypt has made (LoadCredentialEncrypted=)' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l entrypoint -d 'Replaces the image\'s entry point, and with it the image\'s command' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -s e -l environment -l env -d 'Variables of the environment' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l environment-files -l env-file -d 'Files of the host with NAME=value lines, read at each start' -r
@@ -227,11 +229,11 @@ complete -c wharf -n "__fish_wharf_using_subcommand commit" -l workdir -d 'The w
 complete -c wharf -n "__fish_wharf_using_subcommand commit" -l stop-signal -d 'The signal that stops it' -r
 complete -c wharf -n "__fish_wharf_using_subcommand commit" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand commit" -s h -l help -d 'Print help'
-complete -c wharf -n "__fish_wharf_using_subcommand cp" -l owner -d 'Everything belongs to this user and group there, by number' -r
+complete -c wharf -n "__fish_wharf_using_subcommand cp" -l owner -d 'Everything belongs to this user and group there, by name or by number' -r
 complete -c wharf -n "__fish_wharf_using_subcommand cp" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand cp" -l keep-set-id -d 'With set-user-id and set-group-id bits and file capabilities of what comes out of a container'
 complete -c wharf -n "__fish_wharf_using_subcommand cp" -s a -l archive -d 'As always; for those who type -a or -r'
-complete -c wharf -n "__fish_wharf_using_subcommand cp" -s h -l help -d 'Print help'
+complete -c wharf -n "__fish_wharf_using_subcommand cp" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c wharf -n "__fish_wharf_using_subcommand enable" -l root -d 'Put DIR before every path, instead of what WHARF_ROOT says' -r -F
 complete -c wharf -n "__fish_wharf_using_subcommand enable" -l no-reload -d 'Leave `systemctl daemon-reload` to somebody else; never done with --root, or where systemd isn\'t running'
 complete -c wharf -n "__fish_wharf_using_subcommand enable" -s h -l help -d 'Print help (see more with \'--help\')'

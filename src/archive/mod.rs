@@ -54,6 +54,15 @@ pub enum ArchiveError {
     /// ENOSPC, EDQUOT.
     #[error("there is no room for {}: the file system is full", shown(.0))]
     Full(Vec<u8>),
+    /// All that was asked for is something that no archive has.
+    #[error("nothing to copy: {0}")]
+    LeftOut(String),
+    /// Something is mounted there.
+    #[error(
+        "{} can't be replaced, as something is mounted there; change what is mounted, where it is on the host",
+        shown(.0)
+    )]
+    Mounted(Vec<u8>),
     /// A member that can't be unpacked faithfully, or shouldn't.
     #[error("{} {why}", shown(path))]
     Member {
@@ -87,11 +96,19 @@ impl ArchiveError {
     }
 }
 
+/// The steps in which something takes the place of something else.
+const PLACING: [&str; 3] = ["make", "put in its place", "link"];
+
 fn failed(doing: &'static str, path: &[u8]) -> impl Fn(Errno) -> ArchiveError {
     let path = path.to_vec();
     move |errno| match errno {
         Errno::ROFS => ArchiveError::ReadOnly(path.clone()),
         Errno::NOSPC | Errno::DQUOT => ArchiveError::Full(path.clone()),
+        Errno::STALE if PLACING.contains(&doing) => ArchiveError::Member {
+            path: path.clone(),
+            why: "was replaced by somebody else as soon as it was made; try again".to_owned(),
+        },
+        Errno::BUSY if PLACING.contains(&doing) => ArchiveError::Mounted(path.clone()),
         errno => ArchiveError::Step { doing, path: path.clone(), errno },
     }
 }
@@ -100,8 +117,9 @@ fn failed(doing: &'static str, path: &[u8]) -> impl Fn(Errno) -> ArchiveError {
 fn shown(path: &[u8]) -> String {
     match std::str::from_utf8(path) {
         Ok("") => "the folder itself".to_owned(),
-        Ok(text) => format!("`{text}`"),
-        Err(_) => format!("`{}`", path.escape_ascii()),
+        // A name of somebody else's makes no lines of its own.
+        Ok(text) if !text.chars().any(char::is_control) => format!("`{text}`"),
+        _ => format!("`{}`", path.escape_ascii()),
     }
 }
 

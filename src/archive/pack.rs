@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, fstatfs, open, openat, readlinkat};
 use rustix::io::Errno;
 
 use super::attributes::inside;
@@ -39,6 +39,24 @@ pub struct Packer<'a, W> {
     progress: &'a dyn Fn(u64),
 }
 
+/// A folder that is being gone through.
+struct Level {
+    folder: OwnedFd,
+    names: std::vec::IntoIter<Vec<u8>>,
+    path: Vec<u8>,
+    device: u64,
+}
+
+/// What there is under a name.
+enum Found {
+    /// Nothing, or nothing any more.
+    Nothing,
+    /// A folder, which is still to be packed.
+    Folder(OwnedFd, Stat),
+    /// Something that is done with.
+    Done,
+}
+
 /// The types of the kernel's own file systems (linux/magic.h; statfs(2)): cgroup2, proc, sysfs, devpts, mqueue, debugfs,
 /// tracefs, securityfs, bpf, configfs, pstore, efivarfs and binfmt_misc. Their files say what is so at the moment, and
 /// some of them do something when they are read.
@@ -61,6 +79,13 @@ const KERNELS_OWN: [u64; 13] = [
 /// The most that is read of a file of the kernel's, which doesn't know its own size.
 const MADE_MAX: u64 = 64 << 20;
 
+/// The size of a file in sysfs, in bytes, on most machines.
+const PAGE: u64 = 4096;
+
+/// The most bytes of the extended attributes of one file. They and its name are in one header, of which those who read
+/// archives take 1 MiB (`EXTENSION_MAX` of `image/members.rs`); a file system may have more.
+const ATTRIBUTES_MAX: usize = 768 << 10;
+
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 impl<'a, W: Write> Packer<'a, W> {
@@ -82,7 +107,8 @@ impl<'a, W: Write> Packer<'a, W> {
     /// See [`ArchiveError`].
     pub fn folder(&mut self, folder: &OwnedFd, path: &[u8]) -> Result<(), ArchiveError> {
         let stat = fstat(folder).map_err(failed("look at", path))?;
-        self.directory(folder, &stat, path, 0)
+        let own = folder.try_clone().map_err(|error| failed("open", path)(errno(&error)))?;
+        self.walk(own, &stat, path.to_vec())
     }
 
     /// What has this name in a folder, with all that is in it, as `path`.
@@ -90,10 +116,17 @@ impl<'a, W: Write> Packer<'a, W> {
     /// # Errors
     /// See [`ArchiveError`]; nothing of this name is one.
     pub fn named(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), ArchiveError> {
-        if self.one(parent, name, path, None, 0)? {
-            return Ok(());
+        match self.one(parent, name, path, None)? {
+            Found::Nothing => return Err(failed("open", path)(Errno::NOENT)),
+            Found::Folder(folder, stat) => self.walk(folder, &stat, path.to_vec())?,
+            Found::Done => {}
         }
-        Err(failed("open", path)(Errno::NOENT))
+        if self.packed.members == 0 {
+            // It was asked for, and nothing else.
+            let why = self.packed.left_out.pop().unwrap_or_default();
+            return Err(ArchiveError::LeftOut(why));
+        }
+        Ok(())
     }
 
     /// Ends the archive.
@@ -105,58 +138,70 @@ impl<'a, W: Write> Packer<'a, W> {
         Ok(self.packed)
     }
 
-    fn directory(
-        &mut self,
-        folder: &OwnedFd,
-        stat: &Stat,
-        path: &[u8],
-        depth: usize,
-    ) -> Result<(), ArchiveError> {
-        if depth > DEPTH_MAX {
-            return Err(failed("go down to", path)(Errno::NAMETOOLONG));
-        }
-        if self.avoid == Some((stat.st_dev, stat.st_ino)) {
-            let why = "is where the copy goes to: a folder can't be copied into itself".to_owned();
-            return Err(ArchiveError::Member { path: path.to_vec(), why });
-        }
-        self.head(folder, stat, path, Entry::Directory)?;
-        for name in names(folder).map_err(failed("read", path))? {
+    /// All below a folder. Not by recursion: who makes a tree deep mustn't have this run out of its stack.
+    fn walk(&mut self, folder: OwnedFd, stat: &Stat, path: Vec<u8>) -> Result<(), ArchiveError> {
+        let mut levels = vec![self.level(folder, stat, path)?];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                levels.pop();
+                continue;
+            };
+            let path = join(&level.path, &name);
             // What is gone by now is as if it had never been there.
-            self.one(folder, &name, &join(path, &name), Some(stat.st_dev), depth + 1)?;
+            let found = self.one(&level.folder, &name, &path, Some(level.device))?;
+            if let Found::Folder(folder, stat) = found {
+                if levels.len() > DEPTH_MAX {
+                    return Err(failed("go down to", &path)(Errno::NAMETOOLONG));
+                }
+                levels.push(self.level(folder, &stat, path)?);
+            }
         }
         Ok(())
     }
 
-    /// Whether there is such a thing.
+    /// A folder itself, and what is in it.
+    fn level(&mut self, folder: OwnedFd, stat: &Stat, path: Vec<u8>) -> Result<Level, ArchiveError> {
+        if self.avoid == Some((stat.st_dev, stat.st_ino)) {
+            let why = "is where the copy goes to: a folder can't be copied into itself".to_owned();
+            return Err(ArchiveError::Member { path, why });
+        }
+        self.head(&folder, stat, &path, Entry::Directory)?;
+        let names = match names(&folder) {
+            // Of a folder that was just removed (getdents(2)).
+            Err(Errno::NOENT) => Vec::new(),
+            other => other.map_err(failed("read", &path))?,
+        };
+        Ok(Level { folder, names: names.into_iter(), path, device: stat.st_dev })
+    }
+
+    /// What has this name; all but a folder is packed then.
     fn one(
         &mut self,
         parent: &OwnedFd,
         name: &[u8],
         path: &[u8],
         device: Option<u64>,
-        depth: usize,
-    ) -> Result<bool, ArchiveError> {
+    ) -> Result<Found, ArchiveError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = match openat(parent, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOENT) => return Ok(Found::Nothing),
             other => other.map_err(failed("open", path))?,
         };
         let stat = fstat(&opened).map_err(failed("look at", path))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
-            let read = openat(parent, name, READ | OFlags::DIRECTORY, Mode::empty());
+            // What was looked at, and not what has taken its name since.
+            let read = openat(&opened, c".", READ | OFlags::DIRECTORY, Mode::empty());
             let folder = match read {
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+                Err(Errno::NOENT) => return Ok(Found::Nothing),
                 other => other.map_err(failed("open", path))?,
             };
-            let stat = fstat(&folder).map_err(failed("look at", path))?;
             if device.is_some_and(|above| above != stat.st_dev) && is_kernels_own(&folder) {
                 let why = format!("{}: it is a file system of the kernel's own", shown(path));
                 self.packed.left_out.push(why);
-                return Ok(true);
+                return Ok(Found::Done);
             }
-            self.directory(&folder, &stat, path, depth)?;
-            return Ok(true);
+            return Ok(Found::Folder(folder, stat));
         }
         let what = match kind {
             FileType::RegularFile | FileType::Symlink | FileType::Fifo => None,
@@ -165,16 +210,18 @@ impl<'a, W: Write> Packer<'a, W> {
         };
         if let Some(what) = what {
             self.packed.left_out.push(format!("{}: it is {what}", shown(path)));
-            return Ok(true);
+            return Ok(Found::Done);
         }
         if stat.st_nlink > 1 {
             let file = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.linked.get(&file) {
                 let entry = Entry::Hardlink(first.clone());
                 self.head(&opened, &stat, path, entry)?;
-                return Ok(true);
+                return Ok(Found::Done);
             }
-            self.linked.insert(file, path.to_vec());
+            if kind != FileType::RegularFile {
+                self.linked.insert(file, path.to_vec());
+            }
         }
         match kind {
             FileType::Symlink => {
@@ -182,28 +229,33 @@ impl<'a, W: Write> Packer<'a, W> {
                 self.head(&opened, &stat, path, Entry::Symlink(target.into_bytes()))?;
             }
             FileType::Fifo => self.head(&opened, &stat, path, Entry::Pipe)?,
-            _ => return self.file(parent, name, path),
+            _ => return self.file(&opened, path),
         }
-        Ok(true)
+        Ok(Found::Done)
     }
 
-    /// A regular file; whatever has taken its name since is none.
-    fn file(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool, ArchiveError> {
+    /// A regular file.
+    fn file(&mut self, looked_at: &OwnedFd, path: &[u8]) -> Result<Found, ArchiveError> {
+        // By its descriptor: under its name there may be a device by now, and to open one can do something.
+        let own = format!("/proc/self/fd/{}", looked_at.as_raw_fd());
+        let flags = READ.difference(OFlags::NOFOLLOW);
         // What is copied may not look as if it had been used, where the kernel lets this be asked for.
-        let opened = match openat(parent, name, READ | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => openat(parent, name, READ, Mode::empty()),
+        let opened = match open(&own, flags | OFlags::NOATIME, Mode::empty()) {
+            Err(Errno::PERM) => open(&own, flags, Mode::empty()),
             other => other,
         };
         let opened = match opened {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(false),
+            // Of a process that has ended, in /proc.
+            Err(Errno::NOENT) => return Ok(Found::Nothing),
             other => other.map_err(failed("open", path))?,
         };
         let stat = fstat(&opened).map_err(failed("look at", path))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(false);
+        if stat.st_nlink > 1 {
+            self.linked.insert((stat.st_dev, stat.st_ino), path.to_vec());
         }
         let size = stat.st_size as u64;
-        if size == 0 && is_kernels_own(&opened) {
+        // Of sysfs all have a page, however little is in them.
+        if (size == 0 || size == PAGE) && is_kernels_own(&opened) {
             return self.made(opened, &stat, path);
         }
         let pieces = pieces(&opened, &stat);
@@ -220,19 +272,25 @@ impl<'a, W: Write> Packer<'a, W> {
             stored += length;
         }
         self.tar.pad(stored).map_err(ArchiveError::Output)?;
-        Ok(true)
+        Ok(Found::Done)
     }
 
     /// A file whose content the kernel makes as it is read.
-    fn made(&mut self, opened: OwnedFd, stat: &Stat, path: &[u8]) -> Result<bool, ArchiveError> {
+    fn made(&mut self, opened: OwnedFd, stat: &Stat, path: &[u8]) -> Result<Found, ArchiveError> {
         let mut text = Vec::new();
         let file = File::from(opened.try_clone().map_err(|error| failed("open", path)(errno(&error)))?);
-        file.take(MADE_MAX).read_to_end(&mut text).map_err(|error| failed("read", path)(errno(&error)))?;
+        file.take(MADE_MAX + 1)
+            .read_to_end(&mut text)
+            .map_err(|error| failed("read", path)(errno(&error)))?;
         let size = text.len() as u64;
+        if size > MADE_MAX {
+            let why = "is made by the kernel as it is read, and longer than 64 MiB; leave it out".to_owned();
+            return Err(ArchiveError::Member { path: path.to_vec(), why });
+        }
         self.head(&opened, stat, path, Entry::File { size })?;
         self.tar.content(&text[..], size).map_err(ArchiveError::Output)?;
         self.packed.bytes += size;
-        Ok(true)
+        Ok(Found::Done)
     }
 
     fn content(&mut self, file: &mut File, path: &[u8], length: u64) -> Result<(), ArchiveError> {
@@ -263,6 +321,15 @@ impl<'a, W: Write> Packer<'a, W> {
         let xattrs = match entry {
             Entry::Hardlink(_) => Vec::new(),
             _ => inside(opened, self.ids).map_err(failed("read the attributes of", path))?,
+        };
+        let attributes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let xattrs = if attributes > ATTRIBUTES_MAX {
+            self.packed
+                .left_out
+                .push(format!("{}: its attributes, which have {attributes} bytes", shown(path)));
+            Vec::new()
+        } else {
+            xattrs
         };
         let head = Head {
             path: path.to_vec(),

@@ -35,7 +35,7 @@ fn member(path: &str, entry: Entry) -> Head {
     Head { path, entry, mode: 0o640, uid: 0, gid: 0, seconds: 5, nanoseconds: 7, xattrs: Vec::new() }
 }
 
-fn tar(heads: &[Head]) -> Vec<u8> {
+fn tar_of(heads: &[Head]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for head in heads {
         writer.head(head).expect("memory");
@@ -115,7 +115,7 @@ fn nothing_leads_out() {
         for name in ["way", "f"] {
             let _ = fs::remove_file(to.path().join(name));
         }
-        let error = put(&tar(&heads), to.path()).expect_err("refused").to_string();
+        let error = put(&tar_of(&heads), to.path()).expect_err("refused").to_string();
         assert!(error.contains(said), "{said}: {error}");
         assert_eq!(fs::read_to_string(outside.path().join("victim")).expect("there"), "whole");
         assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 1, "{said}");
@@ -123,7 +123,7 @@ fn nothing_leads_out() {
     // A file in the place of a link is a file, and what the link led to is what it was.
     let _ = fs::remove_file(to.path().join("way"));
     let victim = [way.as_slice(), b"/victim"].concat();
-    put(&tar(&[link("way", &victim), file("way"), file("/absolute")]), to.path()).expect("unpacked");
+    put(&tar_of(&[link("way", &victim), file("way"), file("/absolute")]), to.path()).expect("unpacked");
     assert_eq!(fs::read_to_string(to.path().join("way")).expect("a file"), "nnn");
     assert_eq!(fs::read_to_string(to.path().join("absolute")).expect("a file"), "nnn");
     assert_eq!(fs::read_to_string(outside.path().join("victim")).expect("there"), "whole");
@@ -134,7 +134,7 @@ fn half_a_file_has_no_name() {
     let to = tempfile::tempdir().expect("a folder");
     fs::write(to.path().join("file"), "before").expect("written");
     let mut bytes =
-        tar(&[member("sub/first", Entry::File { size: 600 }), member("file", Entry::File { size: 600 })]);
+        tar_of(&[member("sub/first", Entry::File { size: 600 }), member("file", Entry::File { size: 600 })]);
     bytes.truncate(bytes.len() - 2 * 512 - 600);
     let error = put(&bytes, to.path()).expect_err("cut short");
     assert!(matches!(error, ArchiveError::Truncated), "{error}");
@@ -152,7 +152,7 @@ fn what_comes_from_a_container_has_no_powers_here() {
     let xattrs = vec![(b"security.capability".to_vec(), vec![0; 20])];
     let file = Head { mode: 0o6755, xattrs, ..member("file", Entry::File { size: 0 }) };
     let folder = Head { mode: 0o2755, ..member("folder", Entry::Directory) };
-    let unpacked = unpack(&tar(&[file, folder])[..], &into, &|_| ()).expect("unpacked");
+    let unpacked = unpack(&tar_of(&[file, folder])[..], &into, &|_| ()).expect("unpacked");
     assert_eq!(
         unpacked.left_out,
         ["`file`: its set-user-id or set-group-id bit", "`file`: its file capabilities"]
@@ -167,8 +167,77 @@ fn owners_that_a_container_doesnt_have() {
     let ids = Ids { base: Some(1 << 20) };
     let into = Destination { folder: open(to.path()), ids, owner: None, durable: false, powerless: false };
     let head = Head { uid: 70_000, ..member("file", Entry::File { size: 0 }) };
-    let error = unpack(&tar(&[head])[..], &into, &|_| ()).expect_err("refused");
+    let error = unpack(&tar_of(&[head])[..], &into, &|_| ()).expect_err("refused");
     assert!(error.to_string().contains("user 70000") && error.to_string().contains("--owner"), "{error}");
+}
+
+/// Deeper than a path can name, with names that are as long as can be.
+#[test]
+fn what_no_path_can_name_comes_back() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let (from, to) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let down = |folder: &OwnedFd, name: &str| openat(folder, name, flags, Mode::empty()).expect("a folder");
+    let name = |level: usize| if level < 30 { "n".repeat(255) } else { format!("{level:x}") };
+    let mut at = open(from.path());
+    for level in 0..DEPTH_MAX - 10 {
+        mkdirat(&at, name(level), Mode::RWXU).expect("made");
+        at = down(&at, &name(level));
+    }
+    drop(openat(&at, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).expect("made"));
+    drop(at);
+    let (tar, packed) = packed(from.path());
+    assert_eq!(packed.members as usize, DEPTH_MAX - 10 + 2);
+    assert_eq!(put(&tar, to.path()).expect("unpacked").members, packed.members);
+    let mut at = open(to.path());
+    for level in 0..DEPTH_MAX - 10 {
+        at = down(&at, &name(level));
+    }
+    openat(&at, "file", OFlags::RDONLY, Mode::empty()).expect("it is there");
+    for folder in [from, to] {
+        let parent = open(folder.path());
+        let top = std::ffi::CString::new(name(0)).expect("a name");
+        crate::tree::remove_all(&parent, &top).expect("removed");
+    }
+    let many = "d/".repeat(4 * DEPTH_MAX) + "file";
+    let to = tempfile::tempdir().expect("a folder");
+    let error = put(&tar_of(&[member(&many, Entry::File { size: 0 })]), to.path()).expect_err("refused");
+    assert!(error.to_string().contains("goes on for more than 1024 folders"), "{error}");
+}
+
+#[test]
+fn what_is_removed_meanwhile() {
+    let from = tempfile::tempdir().expect("a folder");
+    fs::create_dir(from.path().join("sub")).expect("made");
+    let gone = open(&from.path().join("sub"));
+    fs::remove_dir(from.path().join("sub")).expect("removed");
+    let mut tar = Vec::new();
+    let mut packer = Packer::new(&mut tar, HOST, &|_| ());
+    packer.folder(&gone, b"sub").expect("it has nothing in it");
+    assert_eq!(packer.finish().expect("memory").members, 1);
+}
+
+#[test]
+fn nothing_but_a_device() {
+    let mut tar = Vec::new();
+    let mut packer = Packer::new(&mut tar, HOST, &|_| ());
+    let error = packer.named(&open(Path::new("/dev")), b"null", b"null").expect_err("nothing is left");
+    assert_eq!(error.to_string(), "nothing to copy: `null`: it is a device");
+}
+
+#[test]
+fn a_page_that_isnt_full() {
+    let mut tar = Vec::new();
+    let mut packer = Packer::new(&mut tar, HOST, &|_| ());
+    packer.named(&open(Path::new("/sys/kernel")), b"uevent_seqnum", b"number").expect("packed");
+    let packed = packer.finish().expect("memory");
+    assert_eq!((packed.members, packed.changed), (1, Vec::new()));
+}
+
+#[test]
+fn names_make_no_lines() {
+    assert_eq!(shown("größer".as_bytes()), "`größer`");
+    assert_eq!(shown(b"a\nerror: b"), "`a\\nerror: b`");
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, fremovexattr, fsetxattr, fsync, ftruncate, futimens, linkat, lsetxattr,
-    mkdirat, mknodat, openat, openat2, renameat, seek, statat, symlinkat, unlinkat, utimensat,
+    chownat, fchmod, fchown, fremovexattr, fsetxattr, fstat, fsync, ftruncate, futimens, linkat, mkdirat,
+    mknodat, openat, openat2, renameat, seek, setxattr, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::attributes::outside;
-use super::{ArchiveError, Ids, failed, join, shown};
+use super::{ArchiveError, DEPTH_MAX, Ids, failed, join, shown};
 use crate::image::members::{Kind, Member, Members, Skip};
 use crate::image::pax::Xattrs;
 use crate::image::stream::decompressor;
@@ -41,6 +42,8 @@ pub struct Unpacked {
     pub members: u64,
     /// Bytes of the contents of files, holes not counted.
     pub bytes: u64,
+    /// Whether it said whose the folder itself is.
+    pub has_root: bool,
     /// What wasn't taken, and why, in words.
     pub left_out: Vec<String>,
 }
@@ -115,6 +118,9 @@ const CAPABILITY: &[u8] = b"security.capability";
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// The most folders that one path may go through: more than trees are packed with, and less than a recursion takes.
+const FOLDERS_MAX: usize = 2 * DEPTH_MAX;
+
 fn refuse(path: &[u8], why: impl Into<String>) -> ArchiveError {
     ArchiveError::Member { path: path.to_vec(), why: why.into() }
 }
@@ -129,7 +135,23 @@ fn parts(path: &[u8]) -> Result<Vec<&[u8]>, ArchiveError> {
     if path.contains(&0) {
         return Err(refuse(path, "has a zero byte in its name"));
     }
+    if parts.len() > FOLDERS_MAX {
+        return Err(refuse(&parts[..8].join(&b'/'), format!("goes on for more than {FOLDERS_MAX} folders")));
+    }
     Ok(parts)
+}
+
+/// The longest path that is given to the kernel, in bytes; it takes 4095 (`PATH_MAX`).
+const PIECE_MAX: usize = 4000;
+
+/// What of a path can be given to the kernel at once, and what is left then.
+fn piece(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = match path.get(..PIECE_MAX) {
+        None => None,
+        Some(most) => most.iter().rposition(|byte| *byte == b'/'),
+    };
+    // Without a slash that far it is one name, and longer than names are.
+    end.map_or((path, &[][..]), |end| (&path[..end], &path[end + 1..]))
 }
 
 /// Another name in the same folder, for what isn't whole yet. No two processes have the same.
@@ -150,6 +172,7 @@ impl Extractor<'_> {
             }
             let attributes = self.attributes(member)?;
             self.folders.push((Vec::new(), attributes));
+            self.unpacked.has_root = true;
             return Ok(());
         };
         match member.kind {
@@ -181,13 +204,13 @@ impl Extractor<'_> {
                 }
                 self.place(name, &full, |parent, name| {
                     self.as_maker(|| symlinkat(member.target.as_slice(), parent, name))?;
-                    self.finish_unopened(parent, name, &attributes, false)
+                    self.finish_unopened(parent, name, &attributes, FileType::Symlink)
                 })
             }
             _ => self.place(name, &full, |parent, name| {
                 let mode = Mode::RUSR | Mode::WUSR;
                 self.as_maker(|| mknodat(parent, name, FileType::Fifo, mode, 0))?;
-                self.finish_unopened(parent, name, &attributes, true)
+                self.finish_unopened(parent, name, &attributes, FileType::Fifo)
             }),
         }
     }
@@ -252,12 +275,23 @@ impl Extractor<'_> {
     /// Opens a folder below the destination: no link on the way, no way out.
     fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let path = if path.is_empty() { b"." } else { path };
+        let mut from: Option<OwnedFd> = None;
+        let mut rest: &[u8] = if path.is_empty() { b"." } else { path };
+        // Longer than a path of the kernel's may be it can be all the same: then it is gone piece by piece.
         loop {
-            match openat2(&self.into.folder, path, flags | OFlags::CLOEXEC, Mode::empty(), how) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => break other,
+            let (piece, after) = piece(rest);
+            let folder = from.as_ref().unwrap_or(&self.into.folder);
+            let flags = if after.is_empty() { flags } else { OFlags::PATH | OFlags::DIRECTORY };
+            let opened = loop {
+                match openat2(folder, piece, flags | OFlags::CLOEXEC, Mode::empty(), how) {
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    other => break other?,
+                }
+            };
+            if after.is_empty() {
+                return Ok(opened);
             }
+            (from, rest) = (Some(opened), after);
         }
     }
 
@@ -266,26 +300,32 @@ impl Extractor<'_> {
         if self.parent.as_ref().is_some_and(|(path, _)| path == above) {
             return Ok(());
         }
-        let folder = match self.open(above, DIRECTORY) {
-            Err(Errno::NOENT) => {
-                let (parent, name) = match above.iter().rposition(|byte| *byte == b'/') {
-                    Some(at) => (&above[..at], &above[at + 1..]),
-                    None => (&b""[..], above),
-                };
-                self.enter(parent)?;
-                self.make_folder(name, above)?;
-                self.open(above, DIRECTORY)
-            }
-            other => other,
-        };
-        let folder = folder.map_err(|errno| match errno {
+        let refused = |path: &[u8], errno| match errno {
             Errno::LOOP | Errno::NOTDIR => refuse(
-                above,
+                path,
                 "is no folder where this goes to; links are not followed: name the folder itself",
             ),
-            errno => failed("open", above)(errno),
-        })?;
-        self.parent = Some((above.to_vec(), folder));
+            errno => failed("open", path)(errno),
+        };
+        // The deepest that is there, and from there on down.
+        let mut there = above;
+        let mut missing = Vec::new();
+        let folder = loop {
+            match self.open(there, DIRECTORY) {
+                Err(Errno::NOENT) if !there.is_empty() => {
+                    missing.push(there);
+                    there = there.iter().rposition(|byte| *byte == b'/').map_or(&[], |at| &there[..at]);
+                }
+                other => break other.map_err(|errno| refused(there, errno))?,
+            }
+        };
+        self.parent = Some((there.to_vec(), folder));
+        for path in missing.into_iter().rev() {
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+            self.make_folder(name, path)?;
+            let folder = self.open(path, DIRECTORY).map_err(|errno| refused(path, errno))?;
+            self.parent = Some((path.to_vec(), folder));
+        }
         Ok(())
     }
 
@@ -354,6 +394,7 @@ impl Extractor<'_> {
             let there = statat(self.parent(), name, AtFlags::SYMLINK_NOFOLLOW).ok();
             if let Some(there) = there {
                 self.refuse_folder(there.st_mode, path)?;
+                self.refuse_mounted(name, path)?;
                 if self.into.durable {
                     fsync(&file).map_err(failed("write to the disk", path))?;
                 }
@@ -382,6 +423,17 @@ impl Extractor<'_> {
             return Err(refuse(path, "is a folder where this goes to, and no folder here; remove it first"));
         }
         Ok(())
+    }
+
+    /// Where something is mounted in a container, a rename from here would do, and unmount it there: the kernel refuses
+    /// that to those only who see the mount (`is_local_mountpoint` in its fs/namei.c).
+    fn refuse_mounted(&self, name: &[u8], path: &[u8]) -> Result<(), ArchiveError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+        match openat2(self.parent(), name, flags, Mode::empty(), how) {
+            Err(Errno::XDEV) => Err(ArchiveError::Mounted(path.to_vec())),
+            _ => Ok(()),
+        }
     }
 
     /// Content, and everything else that the file has.
@@ -452,28 +504,33 @@ impl Extractor<'_> {
         futimens(file, times).map_err(failed("set the times of", path))
     }
 
-    /// The same for what can't be opened: links and pipes.
+    /// The same for what can't be opened to be written: links and pipes, which were just made.
     fn finish_unopened(
         &self,
         parent: &OwnedFd,
         name: &[u8],
         attributes: &Attributes,
-        has_mode: bool,
+        kind: FileType,
     ) -> Result<(), Errno> {
         let Attributes { uid, gid, mode, times, xattrs } = attributes;
-        chownat(parent, name, Some(*uid), Some(*gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        if has_mode {
-            // Whatever has taken the pipe's name since can only be the container's own.
-            chmodat(parent, name, *mode, AtFlags::SYMLINK_NOFOLLOW).or_else(|errno| match errno {
-                Errno::OPNOTSUPP | Errno::NOSYS => set_mode(parent, name, *mode),
-                errno => Err(errno),
-            })?;
-            let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat();
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(parent, name, flags, Mode::empty())?;
+        // Where a container writes, it may have put something else under this name: a file of the host's, say, in a bind
+        // that both have. That isn't given away.
+        let there = fstat(&made)?;
+        let maker = if self.maker == 0 { geteuid().as_raw() } else { self.maker };
+        if FileType::from_raw_mode(there.st_mode) != kind || there.st_uid != maker {
+            return Err(Errno::STALE);
+        }
+        chownat(&made, c"", Some(*uid), Some(*gid), AtFlags::EMPTY_PATH)?;
+        if kind == FileType::Fifo {
+            let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+            rustix::fs::chmod(path.as_str(), *mode)?;
             for (name, value) in xattrs.iter().filter(|(name, _)| name.starts_with(b"system.")) {
-                lsetxattr(path.as_slice(), name.as_slice(), value, XattrFlags::empty())?;
+                setxattr(path.as_str(), name.as_slice(), value, XattrFlags::empty())?;
             }
         }
-        utimensat(parent, name, times, AtFlags::SYMLINK_NOFOLLOW)
+        utimensat(&made, c"", times, AtFlags::EMPTY_PATH)
     }
 
     /// Has something made under its name or, where that is taken, under another one that is then put in its place.
@@ -490,6 +547,7 @@ impl Extractor<'_> {
         }
         let there = statat(self.parent(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(&step)?;
         self.refuse_folder(there.st_mode, path)?;
+        self.refuse_mounted(name, path)?;
         let aside = aside(name);
         let remove = || unlinkat(self.parent(), aside.as_slice(), AtFlags::empty());
         let _ = remove();
@@ -543,11 +601,4 @@ fn without_lists(file: &OwnedFd) {
         // Mostly there are none, or the file system knows no such thing.
         let _ = fremovexattr(file, name);
     }
-}
-
-/// For kernels before 6.6, whose fchmodat(2) has no flags: by a descriptor that isn't followed.
-fn set_mode(parent: &OwnedFd, name: &[u8], mode: Mode) -> Result<(), Errno> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = openat(parent, name, flags, Mode::empty())?;
-    rustix::fs::chmod(format!("/proc/self/fd/{}", opened.as_raw_fd()), mode)
 }

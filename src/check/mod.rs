@@ -25,11 +25,11 @@ pub use ending::Ending;
 pub use host::{CheckedSettings, settings};
 pub use image::{CheckedImage, DeclaredImage, ForAll, From, Pull, Supplies, image, images};
 pub use model::{
-    AppArmor, Bind, Container, EnvironmentFile, Health, HealthCheck, Limits, Mount, MountKind, Network,
-    NotifyAccess, OnFailure, Ready, Reload, Restart, RootMode, RootSource, Stop, Supply, SystemdSections,
-    Tmpfs, Update, UserName, Volume,
+    AppArmor, Bind, Container, Credential, CredentialSource, EnvironmentFile, Health, HealthCheck, Limits,
+    Mount, MountKind, Network, NotifyAccess, OnFailure, Ready, Reload, Restart, RootMode, RootSource, Stop,
+    Supply, SystemdSections, Tmpfs, Update, UserName, Volume,
 };
-pub use process::UserNameError;
+pub use process::{CREDENTIALS, UserNameError};
 pub use socket::{Proxy, Socket};
 pub use timer::{Kind, Overlap, Timer};
 
@@ -177,6 +177,7 @@ fn container(
     let user_namespace = rules.flag("user-namespace").unwrap_or(true);
     let apparmor = process::apparmor(rules);
     let mounts = mounts::mounts(rules);
+    let credentials = process::credentials(rules, &mounts);
     let limits = limits::limits(rules);
     let stop = life::stop(rules);
     let runtime = timer::runtime(rules);
@@ -201,6 +202,7 @@ fn container(
         command,
         environment,
         environment_files,
+        credentials,
         working_directory,
         user,
         group,

@@ -36,6 +36,9 @@ pub struct Container {
     pub environment: BTreeMap<String, String>,
     /// `environment-files`, in order, over the image's and under `[environment]`.
     pub environment_files: Vec<EnvironmentFile>,
+    /// `credentials` and `encrypted-credentials`, in this order; no name twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Credential>,
     /// `working-directory`, an absolute path inside; the image's where it isn't given.
     pub working_directory: Option<String>,
     /// `user`: a name of the image's passwd or a number; the image's where it isn't given.
@@ -178,6 +181,28 @@ pub struct EnvironmentFile {
     pub path: PathBuf,
     /// Written with a leading `-`: a missing file is no failure.
     pub optional: bool,
+}
+
+/// A secret that systemd loads for the unit (systemd.exec(5), `LoadCredential=`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// What the program finds it by.
+    pub name: String,
+    /// Where systemd finds it.
+    pub source: CredentialSource,
+    /// It was made by systemd-creds(1), and systemd decrypts it.
+    pub encrypted: bool,
+}
+
+/// Where a credential is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialSource {
+    /// Under this name in one of the host's credential stores.
+    Store(String),
+    /// A file or a socket of the host, absolute.
+    File(PathBuf),
 }
 
 /// A user or group as the container knows it.

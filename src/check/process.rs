@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppArmor, EnvironmentFile, Rules, UserName, paths, plain};
+use super::{AppArmor, Credential, CredentialSource, EnvironmentFile, Mount, Rules, UserName, paths, plain};
 use crate::report::Place;
 use crate::spec::{ContainerName, Data};
 
@@ -104,6 +104,91 @@ pub fn environment_files(rules: &mut Rules<'_>) -> Vec<EnvironmentFile> {
     }
     files
 }
+
+/// The longest name of a credential, as for a file's.
+const CREDENTIAL_MAX: usize = 255;
+
+/// Whether systemd takes it as a credential's name, and nothing of a unit's language is in it
+/// (`credential_name_valid` of its src/shared/creds-util.c, narrowed).
+fn is_credential(name: &str) -> bool {
+    (1..=CREDENTIAL_MAX).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-@+".contains(c))
+}
+
+/// `credentials` and `encrypted-credentials`. Which there are is known to the host alone, at the start.
+pub fn credentials(rules: &mut Rules<'_>, mounts: &[Mount]) -> Vec<Credential> {
+    // An instance's own files are in its template's language.
+    let is_template = rules.name.is_template() || rules.name.instance().is_some();
+    let mut credentials: Vec<Credential> = Vec::new();
+    for (key, encrypted) in [("credentials", false), ("encrypted-credentials", true)] {
+        for (text, place) in rules.texts(key).unwrap_or_default() {
+            let (name, source) = text.split_once(':').unwrap_or((text, text));
+            let is_name = |name: &str| match is_template {
+                true => is_credential(&name.replace("%i", "i")),
+                false => is_credential(name),
+            };
+            let source = if is_name(source) {
+                CredentialSource::Store(source.to_owned())
+            } else {
+                match paths::host(source) {
+                    // systemd gives it to its own executor between spaces (`exec_context_serialize` of 257's
+                    // src/core/execute-serialize.c), and the start fails without a reason.
+                    Ok(_) if name != source && source.contains(' ') => {
+                        rules.error(
+                            place,
+                            format!(
+                                "\"{text}\" of `{key}` has a space in its path, where systemd can't load it"
+                            ),
+                            "write a path without spaces, of a symbolic link for example",
+                        );
+                        continue;
+                    }
+                    Ok(path) if name != source => CredentialSource::File(path),
+                    Err(error) if source.starts_with('/') && name != source => {
+                        rules.error(place, format!("\"{text}\" of `{key}` {}", error.message), error.hint);
+                        continue;
+                    }
+                    _ => {
+                        rules.error(
+                            place,
+                            format!("\"{}\" of `{key}` is no credential", text.escape_debug()),
+                            "write NAME, NAME:/PATH or NAME:OTHER-NAME; names have letters, digits and `._-@+`",
+                        );
+                        continue;
+                    }
+                }
+            };
+            if !is_credential(name) {
+                rules.error(
+                    place,
+                    format!("\"{}\" of `{key}` can't be a credential's name", name.escape_debug()),
+                    "write letters, digits and `._-@+`; with another name in the store: NAME:OTHER-NAME",
+                );
+            } else if credentials.iter().any(|other| other.name == name) {
+                rules.error(
+                    place,
+                    format!("there are two credentials with the name {name}"),
+                    "a program finds each by its name; take one of them out or call it differently",
+                );
+            } else {
+                credentials.push(Credential { name: name.to_owned(), source, encrypted });
+            }
+        }
+        if let Some(entry) = rules.get(key).filter(|_| mounts.iter().any(|mount| mount.target == CREDENTIALS))
+        {
+            rules.error(
+                &entry.key,
+                format!("credentials are mounted on {CREDENTIALS}, and so is something of [mounts]"),
+                "mount that elsewhere",
+            );
+        }
+    }
+    credentials
+}
+
+/// Where the program finds its credentials.
+pub const CREDENTIALS: &str = "/run/credentials";
 
 /// The longest name of a profile that the kernel is asked for, as for a file's name.
 const PROFILE_MAX: usize = 255;

@@ -63,6 +63,14 @@ const REFUSED: &[(&str, &str)] = &[
     ("IPCNamespacePath", "the container has namespaces of its own anyway"),
     ("ExtensionImages", "the root is `image` or `rootfs`"),
     ("ExtensionDirectories", "the root is `image` or `rootfs`"),
+    // What it is told: by these it would not see anything.
+    ("LoadCredentialEncrypted", "write `encrypted-credentials`"),
+    ("LoadCredential", "write `credentials`"),
+    ("ImportCredential", "write each in `credentials`"),
+    (
+        "SetCredential*",
+        "write `credentials`, and the secret into /etc/credstore: any user of the host can read a unit",
+    ),
     // What it may call: the executor mounts, clones and loads the container's own list.
     ("SystemCall*", "the container has a list of its own; this one would stop the executor"),
     ("Restrict*", "the container has a list of its own; this one would stop the executor"),

@@ -2,8 +2,8 @@
 
 use super::process::fit_hostname;
 use super::{
-    AppArmor, Bind, Connections, Container, EnvironmentFile, Health, HealthCheck, Mount, MountKind, Reload,
-    Rules, Socket, Starting, UserName, Volume,
+    AppArmor, Bind, Connections, Container, Credential, CredentialSource, EnvironmentFile, Health,
+    HealthCheck, Mount, MountKind, Reload, Rules, Socket, Starting, UserName, Volume,
 };
 use crate::report::Finding;
 use crate::spec::{ContainerName, Data, Entries, Link, Listen, Value};
@@ -111,6 +111,7 @@ impl Container {
             command,
             environment,
             environment_files,
+            credentials,
             working_directory,
             user,
             group,
@@ -168,6 +169,17 @@ impl Container {
                 .map(|EnvironmentFile { path, optional }| EnvironmentFile {
                     path: fill_path(path, instance),
                     optional: *optional,
+                })
+                .collect(),
+            credentials: credentials
+                .iter()
+                .map(|Credential { name, source, encrypted }| Credential {
+                    name: name.clone(),
+                    source: match source {
+                        CredentialSource::Store(name) => CredentialSource::Store(text(name)),
+                        CredentialSource::File(path) => CredentialSource::File(fill_path(path, instance)),
+                    },
+                    encrypted: *encrypted,
                 })
                 .collect(),
             working_directory: working_directory.as_ref().map(text),

@@ -219,7 +219,9 @@ fn no_snapshots(paths: &Paths, files: &plan::Files, container: &Container) -> Ve
     let (document, _) = plan::document(files);
     let Some(entry) = document.get(["snapshot"]) else { return Vec::new() };
     let why = |volume: &str| match snapshot::possible(paths, volume) {
-        Err(why @ (WhyNot::Elsewhere { .. } | WhyNot::FileSystem { .. })) => Some(why.to_string()),
+        Err(why @ (WhyNot::Elsewhere { .. } | WhyNot::FileSystem { .. } | WhyNot::MountInside { .. })) => {
+            Some(why.to_string())
+        }
         Ok(_) | Err(WhyNot::NoVolume { .. } | WhyNot::Unknown(_)) => None,
     };
     let warning = |why: String| {

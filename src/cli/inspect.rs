@@ -71,7 +71,7 @@ JSON: one object with the keys
   unit             systemd's word, or null where it isn't asked: file, drop_ins, state, sub_state,
                    result, since, next (when its timer starts it), status_text, restarts,
                    exit (code and status), reload_due, pid, control_group, memory,
-                   memory_peak (bytes), tasks, cpu_time (nanoseconds), limits (by property; null
+                   memory_peak (bytes), tasks, cpu_time (microseconds), limits (by property; null
                    for none), cpus (empty for all)
   apparmor         of the main process: profile (null where it is unconfined), mode (as enforce),
                    note (why there is none, or null); null where it doesn't run or may not be looked
@@ -344,7 +344,8 @@ fn unit(paths: &Paths, name: &ContainerName) -> Result<Option<Unit>, Failure> {
         memory: status.memory,
         memory_peak,
         tasks,
-        cpu_time,
+        // systemd counts nanoseconds; a key has one unit, in whichever command.
+        cpu_time: cpu_time.map(|time| time / 1000),
         limits: limits.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
         cpus,
     }))

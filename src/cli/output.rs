@@ -124,6 +124,12 @@ pub fn coloured(stream: &impl IsTerminal) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// How many columns the terminal has that standard output is; nothing where it is none, or doesn't say.
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// `error: …` and a `  because …` for each cause.
 pub fn error_text(error: &(dyn Error + 'static), colour: bool) -> String {
     let label = if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };

@@ -32,7 +32,8 @@ Examples:
 
 JSON: an array of objects, one for each published port or range, with the keys
   name             text
-  publish          as in the file
+  publish          ADDRESS:HOST:CONTAINER/PROTOCOL, the address where there is one;
+                   tcp+udp in a file makes two
   host_address     null for every address
   host_port, container_port
                    texts: 80, or 8000-8010
@@ -41,7 +42,8 @@ JSON: an array of objects, one for each published port or range, with the keys
   declared         whether its files say it now
   state            held; lost, where something has taken it out of the table, which
                    `systemctl start wharf-network` repairs; due, where it will be published when
-                   the container is started anew; stopped; null where only root may know
+                   the container is started anew; no-ipv6, where it is for that and the host has
+                   none; stopped; null where only root may know
 
 Exit status: 0 shown; 1 a port is lost, it failed, or nothing knows a container; 2 for wrong usage.";
 
@@ -62,6 +64,7 @@ enum State {
     Held,
     Lost,
     Due,
+    NoIpv6,
     Stopped,
 }
 
@@ -71,6 +74,7 @@ impl State {
             Self::Held => "held",
             Self::Lost => "lost",
             Self::Due => "due",
+            Self::NoIpv6 => "no IPv6",
             Self::Stopped => "stopped",
         }
     }
@@ -181,7 +185,12 @@ fn of(
             (Some(None), _) => Some(State::Stopped),
             (Some(Some(_)), Some(attachment)) if is_started => {
                 let all = led(attachment, publish);
-                Some(if all.is_subset(held) { State::Held } else { State::Lost })
+                Some(match all.is_empty() {
+                    // Every container has an address of the other family.
+                    true => State::NoIpv6,
+                    false if all.is_subset(held) => State::Held,
+                    false => State::Lost,
+                })
             }
             (Some(Some(_)), _) => Some(State::Due),
         };
@@ -337,6 +346,10 @@ mod tests {
         let shown = states(&declared, Some(Some(&runs)), &lost);
         assert_eq!(shown[2], "7000-7002:7000-7002/udp lost false 2");
         assert_eq!(shown[0], "80:8080/tcp held true 2");
+        // On a host without IPv6 nothing is held for it, and nothing lost.
+        let mut without = running(&["[::]:443:443"]);
+        without.attachment.as_mut().expect("connected").addresses.v6 = None;
+        assert_eq!(states(&[], Some(Some(&without)), &BTreeSet::new()), ["[::]:443:443/tcp no IPv6 false 0"]);
         assert_eq!(states(&["80:80"], Some(None), &all), ["80:80/tcp stopped true 0"]);
         assert_eq!(states(&["80:80"], None, &all), ["80:80/tcp - true 0"]);
     }

@@ -15,9 +15,10 @@ use problem::{Known, Problem};
 use super::declared::Declared;
 use super::format::Form;
 use super::next::next;
-use super::output::{Exit, Failure, coloured, print};
+use super::output::{Exit, Failure, coloured, columns, print};
 use crate::bus::{Systemd, UnitStatus};
 use crate::check::{Container, RootSource};
+use crate::exec::IN_A_ROW;
 use crate::host::Paths;
 use crate::net::Addresses;
 use crate::plan::companions::timer_unit;
@@ -91,6 +92,15 @@ impl Row {
     pub(super) fn needs_reload(&self) -> bool {
         matches!(self.problem, Some(Problem::ReloadDue | Problem::BadPlan))
     }
+
+    /// Whether it waits to be started once more, by systemd or by its start, since it has ended badly or soon. Who has
+    /// systemd start a program that ends well every few minutes means that.
+    pub(super) fn is_restarting(&self) -> bool {
+        let waits = self.status_text.as_deref().is_some_and(|text| text.ends_with(IN_A_ROW));
+        let failed = self.result.as_deref() != Some("success");
+        self.state.as_deref() == Some("activating")
+            && (waits || failed && self.sub_state.as_deref() == Some("auto-restart"))
+    }
 }
 
 /// Those of [`Row`].
@@ -123,8 +133,7 @@ pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
     let rows = all_rows(paths, *all)?;
     let text = shape.text(&rows, || {
         let out = io::stdout();
-        let width = rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
-        table::render(&rows, Timestamp::now(), width.filter(|width| *width > 0), coloured(&out))
+        table::render(&rows, Timestamp::now(), columns(), coloured(&out))
     })?;
     print(&text)?;
     Ok(Exit::Done)
@@ -247,6 +256,30 @@ mod tests {
             shown,
             [("idle", Some("inactive")), ("nginx", Some("failed")), ("web@blue", Some("failed"))]
         );
+    }
+
+    /// What is restarted again and again never becomes `failed`.
+    #[test]
+    fn restarts_in_a_row() {
+        let row = |state: &str, sub: &str, text: Option<&str>| Row {
+            state: Some(state.to_owned()),
+            sub_state: Some(sub.to_owned()),
+            status_text: text.map(str::to_owned),
+            ..Row::default()
+        };
+        let waits = format!("Waits 3.2 s before it starts: it has ended soon, 5 {IN_A_ROW}");
+        for (row, is) in [
+            (row("activating", "start", Some(&waits)), true),
+            (row("activating", "auto-restart", None), true),
+            (row("activating", "start", Some("Health: starting")), false),
+            (row("active", "running", None), false),
+            (row("failed", "failed", Some("it ended with status 1")), false),
+        ] {
+            assert_eq!(row.is_restarting(), is, "{row:?}");
+        }
+        let mut well = row("activating", "auto-restart", None);
+        well.result = Some("success".to_owned());
+        assert!(!well.is_restarting());
     }
 
     #[test]

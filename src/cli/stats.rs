@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::format::Form;
-use super::output::{Exit, Failure, coloured, print};
+use super::output::{Exit, Failure, coloured, columns, print};
 use super::usage::{Gatherer, KEYS, pause, rows, table};
 use crate::host::Paths;
 use crate::spec::{ContainerName, duration};
@@ -86,8 +86,7 @@ pub fn run(args: &StatsArgs, paths: &Paths) -> Result<Exit, Failure> {
             return "No container runs; `wharf ps` lists what is declared.\n".to_owned();
         }
         let out = io::stdout();
-        let width = rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
-        let lines = table::lines(&rows, Timestamp::now(), width.filter(|width| *width > 0), coloured(&out));
+        let lines = table::lines(&rows, Timestamp::now(), columns(), coloured(&out));
         lines.join("\n") + "\n"
     })?;
     print(&text)?;

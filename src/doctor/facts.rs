@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::apparmor::{NotThere, Profiles};
 use crate::net::nft::ForwardChain;
 
 /// Something that was looked for.
@@ -102,8 +103,9 @@ pub struct Trial {
     pub user_namespace: Option<String>,
     /// File systems in use, and whether ids can be mapped there.
     pub file_systems: Vec<FileSystem>,
-    /// Why overlayfs can't be mounted over mapped layers of the store; nothing where it can.
-    pub overlay: Option<String>,
+    /// Whether overlayfs can be mounted over mapped layers of the store, else why not; nothing where that wasn't tried,
+    /// since what comes before it failed.
+    pub overlay: Option<Result<(), String>>,
 }
 
 /// A file system in use.
@@ -131,8 +133,10 @@ pub struct Cgroups {
 /// Other programs that confine processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
-    /// Whether AppArmor is on.
-    pub apparmor: bool,
+    /// What AppArmor has.
+    pub apparmor: Profiles,
+    /// Profiles that container files name and that aren't there, with the containers.
+    pub missing: BTreeMap<NotThere, Vec<String>>,
     /// Whether SELinux is on, and then whether it enforces.
     pub selinux: Option<bool>,
 }
@@ -191,7 +195,7 @@ pub struct Resolver {
 pub struct Journal {
     /// Whether journald listens.
     pub listens: bool,
-    /// Whether it writes to /var/log/journal.
+    /// Whether it writes to /var/log/journal, and not to memory.
     pub persistent: bool,
 }
 
@@ -200,8 +204,8 @@ pub struct Journal {
 pub struct Firewall {
     /// Whether the program nft is there.
     pub nft: bool,
-    /// Chains of others that forwarded packets pass; whether their tables say anything about `wharf-` interfaces.
-    pub chains: Look<Vec<(ForwardChain, bool)>>,
+    /// Chains of others that forwarded packets pass.
+    pub chains: Look<Vec<Passed>>,
     /// Whether Wharf's table is as it should be, where containers with a network run.
     pub intact: Look<bool>,
     /// How many containers with a network run.
@@ -216,6 +220,26 @@ pub struct Firewall {
     pub strict_firewalld: bool,
     /// Tables of the old iptables in use, `filter` and the like.
     pub legacy: Vec<String>,
+}
+
+/// A chain of somebody else's that forwarded packets pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The chain, and its policy.
+    pub chain: ForwardChain,
+    /// What its rules say.
+    pub rules: Rules,
+}
+
+/// What the rules of a chain say, as far as a look at their text can tell; nothing of it where there is no nft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Its table says something about `wharf-` interfaces.
+    pub name_ours: bool,
+    /// One of them takes whatever comes to it, and drops or rejects it, whatever the policy is.
+    pub close: bool,
+    /// What was sent on to another address by any table, as published ports are, is let through.
+    pub pass_published: bool,
 }
 
 /// Forwarding.
@@ -286,6 +310,8 @@ pub struct Disk {
     pub what: &'static str,
     /// Where it is.
     pub path: String,
+    /// Where the file system is mounted.
+    pub mount: String,
     /// Its kind.
     pub kind: String,
     /// Bytes of it.
@@ -333,10 +359,20 @@ pub struct Containers {
     pub active: usize,
     /// Those that failed, and why, as far as anybody knows.
     pub failed: Vec<(String, Option<String>)>,
+    /// Those that end again and again, each time soon after their start: systemd restarts them and never has them fail.
+    pub restarting: Vec<String>,
     /// Those whose checks say that they are unhealthy.
     pub unhealthy: Vec<String>,
     /// Those that systemd doesn't know as their files have them.
     pub reload_due: Vec<String>,
+}
+
+impl Containers {
+    /// Those with which something is wrong.
+    pub fn troubled(&self) -> Vec<String> {
+        let Self { known: _, active: _, failed, restarting, unhealthy, reload_due: _ } = self;
+        failed.iter().map(|(name, _)| name).chain(restarting).chain(unhealthy).cloned().collect()
+    }
 }
 
 /// A mark of a change that isn't known to work.

@@ -37,6 +37,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// How long a container must have been up for its next end to be the first again: ten times [`LONGEST`].
 const SETTLED: Duration = Duration::from_secs(600);
 
+/// What the line of a start that waits ends with, by which others know it.
+pub const IN_A_ROW: &str = "times in a row";
+
 /// What is known of the last start. Whole or not there: it is put into place by rename.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Last {
@@ -145,7 +148,7 @@ pub(super) fn wait(paths: &Paths, name: &ContainerName, container: &Container) -
         }
         let seconds = pause.as_millis().div_ceil(100);
         handover::status(&format!(
-            "Waits {}.{} s before it starts: it has ended soon, {row} times in a row",
+            "Waits {}.{} s before it starts: it has ended soon, {row} {IN_A_ROW}",
             seconds / 10,
             seconds % 10
         ));

@@ -125,7 +125,7 @@ fn named(volumes: &BTreeSet<String>) -> String {
 }
 
 /// Does what may take long, and has systemd wait for it: as long as it takes, and then as long as a start may.
-fn patiently<T>(name: &ContainerName, what: impl FnOnce() -> T) -> T {
+pub(super) fn patiently<T>(name: &ContainerName, what: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let more = |time: Duration| {
         let time = time.as_micros();

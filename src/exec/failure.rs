@@ -34,6 +34,8 @@ pub enum Status {
     Seccomp = 228,
     /// `EXIT_APPARMOR_PROFILE`: the AppArmor profile.
     AppArmor = 231,
+    /// `EXIT_CREDENTIALS`: secrets.
+    Credentials = 243,
     /// `EXIT_CONFIG` (sysexits(3) 78, which systemd names too): a plan that can't be used.
     Config = 78,
 }
@@ -116,6 +118,7 @@ impl Failure {
             Status::NoNewPrivileges => Kind::NoNewPrivileges,
             Status::Seccomp => Kind::SystemCalls,
             Status::AppArmor => Kind::AppArmor,
+            Status::Credentials => Kind::Credentials,
             Status::Config => Kind::Config,
         })
     }

@@ -16,10 +16,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
+use super::credentials;
 use super::failure::{Ends, Failure, Status};
-use super::implied;
 use super::network::{self, Connections};
 use super::source::{self, SourceError};
+use super::{data, handover, implied};
 use crate::check::{Bind, Container, RootSource};
 use crate::host::Paths;
 use crate::lease;
@@ -145,6 +146,11 @@ impl<'a> Host<'a> {
             HostStep::Interface => self.interface()?,
             HostStep::Record | HostStep::Admit { publish: _, links: _ } => self.admit()?,
             HostStep::NotificationSocket { target } => self.notification_socket(target)?,
+            HostStep::Credentials { target, names } => {
+                let memory = credentials::load(names, self.owner())?;
+                let place = resolve::folder(self.root()?, target, self.owner()).ends(Status::Namespace)?;
+                mount::attach(memory.as_fd(), place.as_fd()).ends(Status::Namespace)?;
+            }
             HostStep::ReadOnlyRoot => {
                 let attributes = Attributes { read_only: true, ..Attributes::default() };
                 mount::set(self.root()?, attributes, false).ends(Status::Namespace)?;
@@ -432,8 +438,19 @@ impl<'a> Host<'a> {
 
     fn volume(&self, target: &str, name: &str, read_only: bool) -> Result<(), Failure> {
         // Until it is mounted in this process's stage, where whoever wants to replace the volume finds it.
-        let _hold = volume::hold(&self.paths.state(), name)
-            .map_err(|error| Failure::from_error(Status::Namespace, &error))?;
+        let state = self.paths.state();
+        let hold = match volume::try_hold(&state, name) {
+            Ok(None) => {
+                let why = "which is being exported, imported, restored or taken a snapshot of";
+                handover::status(&format!("Waits for its volume {name}, {why}"));
+                let hold = data::patiently(&self.container.name, || volume::hold(&state, name));
+                handover::status("");
+                hold
+            }
+            Ok(Some(hold)) => Ok(hold),
+            Err(error) => Err(error),
+        };
+        let _hold = hold.map_err(|error| Failure::from_error(Status::Namespace, &error))?;
         let path = self.volume_folder(target, name)?;
         let copy = mount::copy_of(&path, false).ends(Status::Namespace)?;
         let idmap = self.users.as_ref().map(AsFd::as_fd);

@@ -2,8 +2,9 @@
 //!
 //! The files are an image's, and so may be anything: a fifo, a device, a link, a gigabyte (CVE-2024-9676).
 
+use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, OFlags};
@@ -40,6 +41,32 @@ pub fn find(user: &UserName, group: Option<&UserName>) -> Result<Identity, Failu
     let passwd = read(root.as_fd(), "/etc/passwd")?;
     let groups = read(root.as_fd(), "/etc/group")?;
     resolve_in(&passwd, &groups, user, group)
+}
+
+/// Looks a user and its group up in the files of a running container's root, from outside: their numbers in the
+/// container. Links count from that root, and none leads out of it.
+///
+/// # Errors
+/// A name that isn't there, and files that can't be read.
+pub fn ids_in(
+    root: BorrowedFd<'_>,
+    user: &UserName,
+    group: Option<&UserName>,
+) -> Result<(u32, u32), Failure> {
+    let found = resolve_in(&look(root, "/etc/passwd")?, &look(root, "/etc/group")?, user, group)?;
+    Ok((found.uid, found.gid))
+}
+
+/// As [`read`], for the host's own root user: to open a device would do something, so it is looked at first, and what
+/// was looked at is opened.
+fn look(root: BorrowedFd<'_>, path: &str) -> Result<String, Failure> {
+    let looked_at = match resolve::open(root, path, OFlags::PATH) {
+        Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
+        other => other.ends(Status::User)?,
+    };
+    refuse_odd(looked_at.as_fd(), path)?;
+    let file = File::open(format!("/proc/self/fd/{}", looked_at.as_raw_fd())).map_err(unreadable(path))?;
+    text_of(file.into(), path)
 }
 
 fn resolve_in(
@@ -105,18 +132,28 @@ fn read(root: BorrowedFd<'_>, path: &str) -> Result<String, Failure> {
         Err(error) if matches!(error.errno, Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(Failure::new(Status::User, error)),
     };
-    if resolve::kind(fd.as_fd()).ok() != Some(FileType::RegularFile) {
-        return Err(Failure::new(Status::User, format!("the image's {path} is not a regular file")));
+    refuse_odd(fd.as_fd(), path)?;
+    text_of(fd, path)
+}
+
+fn refuse_odd(fd: BorrowedFd<'_>, path: &str) -> Result<(), Failure> {
+    if resolve::kind(fd).ok() == Some(FileType::RegularFile) {
+        return Ok(());
     }
+    Err(Failure::new(Status::User, format!("the image's {path} is not a regular file")))
+}
+
+fn unreadable(path: &str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::new(Status::User, format!("can't read the image's {path}: {error}"))
+}
+
+fn text_of(fd: OwnedFd, path: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let read = std::fs::File::from(fd).take(MOST + 1).read_to_end(&mut bytes);
-    match read {
-        Ok(size) if size as u64 > MOST => {
-            Err(Failure::new(Status::User, format!("the image's {path} is larger than {MOST} bytes")))
-        }
-        Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) => Err(Failure::new(Status::User, format!("can't read the image's {path}: {error}"))),
+    let size = File::from(fd).take(MOST + 1).read_to_end(&mut bytes).map_err(unreadable(path))?;
+    if size as u64 > MOST {
+        return Err(Failure::new(Status::User, format!("the image's {path} is larger than {MOST} bytes")));
     }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -145,6 +182,28 @@ mod tests {
         assert_eq!((other.gid, other.groups), (101, vec![101]));
         let root = find(named("root"), None).expect("found");
         assert_eq!(root.shell.as_deref(), Some("/bin/sh"));
+    }
+
+    #[test]
+    fn links_stay_in_the_root() {
+        let (outside, root) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let etc = root.path().join("etc");
+        std::fs::create_dir(&etc).expect("made");
+        std::fs::write(outside.path().join("passwd"), "spy:x:7:7::/:\n").expect("written");
+        let opened = File::open(root.path()).expect("a folder");
+        let ids = |user| ids_in(opened.as_fd(), &named(user), None).map_err(|failure| failure.problem);
+        std::fs::write(etc.join("passwd.real"), PASSWD).expect("written");
+        std::os::unix::fs::symlink("/etc/passwd.real", etc.join("passwd")).expect("linked");
+        assert_eq!(ids("www-data"), Ok((33, 33)));
+        for target in [outside.path().join("passwd"), "/proc/self/root/etc/passwd".into()] {
+            std::fs::remove_file(etc.join("passwd")).expect("removed");
+            std::os::unix::fs::symlink(&target, etc.join("passwd")).expect("linked");
+            assert_eq!(ids("spy"), Err("user spy is not in the image's /etc/passwd".to_owned()));
+        }
+        std::fs::remove_file(etc.join("passwd")).expect("removed");
+        rustix::fs::mknodat(&opened, "etc/passwd", FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("made");
+        assert_eq!(ids("www-data"), Err("the image's /etc/passwd is not a regular file".to_owned()));
     }
 
     #[test]

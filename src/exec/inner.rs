@@ -18,7 +18,7 @@ use super::health::{Notify, Surroundings};
 use super::identity::{self, Identity};
 use super::line::{Line, Message};
 use super::program::{self, NotRun};
-use super::{health, init, privileges};
+use super::{credentials, health, init, privileges};
 use crate::check::{Container, Ready};
 use crate::net::{self, Attachment};
 use crate::plan::health::Watch;
@@ -167,6 +167,9 @@ impl<'a> Inner<'a> {
             InnerStep::FindUser { user, group } => {
                 self.identity = Some(identity::find(user, group.as_ref())?);
                 Ok(())
+            }
+            InnerStep::Credentials { target } => {
+                credentials::give(target, self.container, self.identity.as_ref().ok_or_else(out_of_order)?)
             }
             InnerStep::BoundCapabilities => privileges::bound(),
             InnerStep::BecomeUser { working_directory } => {

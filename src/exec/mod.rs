@@ -24,6 +24,7 @@
 
 mod again;
 mod attached;
+mod credentials;
 mod data;
 mod enter;
 mod environment;
@@ -61,12 +62,13 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub use again::{forget_starts, was_started};
+pub use again::{IN_A_ROW, forget_starts, was_started};
 pub use attached::Waiting;
 pub use enter::{MISSING, NOT_RUN, NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};
 pub use foreground::{Foreground, Outcome, shadow, status_of_signal};
-pub use network::{is_firewalld_strict, look as look_at_network, refresh};
+pub use identity::ids_in;
+pub use network::{is_firewalld_running, is_firewalld_strict, look as look_at_network, refresh};
 pub use privileges::CAPABILITIES;
 pub use proxy::proxy;
 pub use reload::reload;

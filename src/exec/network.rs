@@ -256,10 +256,18 @@ fn clash(one: &Port, other: &Port) -> bool {
     meet && one.port == other.port && one.protocol == other.protocol
 }
 
+/// Whether firewalld runs: its unit has it write no file with its number (`--nopid`), so by its cgroup; and by that
+/// file, where somebody has started it otherwise.
+pub fn is_firewalld_running(paths: &Paths) -> bool {
+    ["/sys/fs/cgroup/system.slice/firewalld.service", "/run/firewalld.pid"]
+        .iter()
+        .any(|path| paths.host(path).exists())
+}
+
 /// With `StrictForwardPorts=yes` firewalld lets nothing through that it wasn't told of, and no rule of
 /// anybody else's helps (firewalld.conf(5)).
 pub fn is_firewalld_strict(paths: &Paths) -> bool {
-    if !paths.host("/run/firewalld.pid").exists() {
+    if !is_firewalld_running(paths) {
         return false;
     }
     let settings = fs::read_to_string(paths.host("/etc/firewalld/firewalld.conf")).unwrap_or_default();
@@ -425,6 +433,20 @@ mod tests {
 
     use super::*;
     use crate::spec::Protocol;
+
+    /// As its unit starts it, firewalld leaves no file with its number.
+    #[test]
+    fn firewalld_by_its_cgroup() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        fs::create_dir_all(paths.host("/etc/firewalld")).expect("made");
+        fs::write(paths.host("/etc/firewalld/firewalld.conf"), "StrictForwardPorts=yes\n").expect("written");
+        assert!(!is_firewalld_running(&paths) && !is_firewalld_strict(&paths));
+        fs::create_dir_all(paths.host("/sys/fs/cgroup/system.slice/firewalld.service")).expect("made");
+        assert!(is_firewalld_running(&paths) && is_firewalld_strict(&paths));
+        fs::write(paths.host("/etc/firewalld/firewalld.conf"), "StrictForwardPorts=no\n").expect("written");
+        assert!(!is_firewalld_strict(&paths));
+    }
 
     #[test]
     fn ports_clash_where_an_address_is_shared() {

@@ -14,7 +14,7 @@ use super::health::Notify;
 use super::host::{Host, Outcome};
 use super::inner::Inner;
 use super::line::{Line, Message};
-use super::{Loaded, data, environment, handover, load, machined, network, trust};
+use super::{Loaded, credentials, data, environment, handover, load, machined, network, trust};
 use crate::apparmor::Profiles;
 use crate::check::{Container, NotifyAccess, Ready};
 use crate::held;
@@ -114,6 +114,7 @@ fn attempt(
     let program =
         process(container, &image, &source).map_err(|error| Failure::from_error(Status::Exec, &error))?;
     let files = environment::read(paths, container)?;
+    credentials::are_there(container)?;
     let profile = Profiles::read(paths)
         .choose(&container.apparmor)
         .map_err(|error| Failure::new(Status::AppArmor, &error).hint(error.hint()))?;

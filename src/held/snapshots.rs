@@ -199,6 +199,16 @@ pub fn restore(paths: &Paths, name: &ContainerName) -> Result<BTreeSet<String>, 
     Ok(all.volumes)
 }
 
+/// Whose next start puts a volume back as it was in a snapshot, and which that is, as what was tried last isn't known to
+/// work. Whatever is put in the volume's place before goes then.
+pub fn owed(paths: &Paths, volume: &str) -> Option<(ContainerName, String)> {
+    super::all(paths).into_iter().find_map(|(name, mark)| {
+        let (there, stage) = find(paths, &name).ok()??;
+        let counts = stage == Stage::Taken && plan::count(Some(&mark), &there);
+        (counts && there.volumes.contains(volume)).then_some((name, there.label))
+    })
+}
+
 /// Keeps them, and never restores them.
 ///
 /// # Errors
@@ -295,6 +305,50 @@ mod tests {
             let error = find(&paths, &name).expect_err(text);
             assert!(chain(&error).contains("/var/lib/wharf/held/web@blue.taken"), "{}", chain(&error));
             assert_eq!(sweep(&paths).len(), 1, "it says so, and leaves it");
+        }
+    }
+
+    /// A container that is being tried, whose snapshot is called so.
+    fn mark(text: &str, label: &str) -> Held {
+        use crate::plan::held::{Fingerprint, Good, HELD_FORMAT, State};
+        use crate::settings::Policy;
+        let source = crate::report::Source::new("x.toml", text);
+        let (document, findings) = crate::spec::Document::parse(&source);
+        let checked = crate::check::check(&"x".parse().expect("a name"), &document, findings);
+        let container = checked.container.expect("a container");
+        Held {
+            format: HELD_FORMAT,
+            state: State::Trying,
+            run: "this".into(),
+            at: "then".into(),
+            why: None,
+            tried: Fingerprint::of(&container, &Policy::Any, Some("new".into()), Default::default()),
+            good: Good::new(container, "x.toml".into(), Some(format!("sha256:{}", "a".repeat(64)))),
+            snapshot: Some(label.to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_the_next_start_puts_back() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let mark = mark("image = 'x:1'\nsnapshot = true\nmounts.'/data' = { volume = 'data' }", "x.0-1");
+        let name = mark.name().clone();
+        assert!(owed(&paths, "data").is_none());
+        super::super::keep(&paths, &mark).expect("kept");
+        assert_eq!(super::super::find(&paths, &name).expect("read").as_ref(), Some(&mark));
+        for (stage, label, expected) in [
+            (Stage::Taking, "x.0-1", false),
+            (Stage::Taken, "x.0-1", true),
+            (Stage::Taken, "of another trial", false),
+            (Stage::Left, "x.0-1", false),
+            (Stage::Over, "x.0-1", false),
+        ] {
+            note(&paths, &name, stage, label);
+            let found = owed(&paths, "data");
+            assert_eq!(found, expected.then(|| (name.clone(), label.to_owned())), "{stage:?} {label}");
+            assert!(owed(&paths, "other").is_none());
+            fs::remove_file(path(&paths, &name, stage)).expect("removed");
         }
     }
 

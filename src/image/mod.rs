@@ -104,7 +104,7 @@ pub(crate) use digest::Hasher;
 pub use digest::{Digest, DigestError};
 pub use documents::{Documents, Past};
 pub use error::ImageError;
-pub(crate) use error::is_full;
+pub(crate) use error::{chain, is_full};
 pub use escape::{field as escaped, reference_file_name};
 pub use export::export;
 pub use frame::write_layer;

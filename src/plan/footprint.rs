@@ -30,7 +30,8 @@ pub fn footprint(container: &Container) -> Footprint {
             | HostStep::Tmpfs { target, .. }
             | HostStep::Bind { target, .. }
             | HostStep::Volume { target, .. }
-            | HostStep::NotificationSocket { target } => folders.push(target),
+            | HostStep::NotificationSocket { target }
+            | HostStep::Credentials { target, .. } => folders.push(target),
             HostStep::Devices => folders.push("/dev".to_owned()),
             HostStep::HostSys => folders.push("/sys".to_owned()),
             HostStep::LeaseIds

@@ -1,7 +1,7 @@
 //! Which program a container runs, with what environment and as whom: the image's word and the file's.
 
 use super::health::{self, Watch};
-use crate::check::{Container, UserName};
+use crate::check::{CREDENTIALS, Container, UserName};
 use crate::image::Healthcheck;
 
 /// What an image says about its program (the `config` object of the OCI image specification's
@@ -137,7 +137,8 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// The environment of the container's program, later words over earlier ones: a default `PATH`, the image,
 /// the environment files, the container file; then, where nobody said so, `HOME` from the user's entry, and
-/// `container`, by which programs know where they run (systemd's container interface).
+/// `container`, by which programs know where they run (systemd's container interface). Where there are credentials,
+/// `CREDENTIALS_DIRECTORY` says where, whoever else said something (systemd.exec(5)).
 pub fn environment<'a>(
     image: &'a ImageProcess,
     files: impl IntoIterator<Item = (String, String)>,
@@ -153,5 +154,8 @@ pub fn environment<'a>(
     }
     variables.extend(files);
     variables.extend(container.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
+    if !container.credentials.is_empty() {
+        variables.insert("CREDENTIALS_DIRECTORY".to_owned(), CREDENTIALS.to_owned());
+    }
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }

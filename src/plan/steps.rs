@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::health::{Probe, Watch};
 use super::process::Process;
-use crate::check::{AppArmor, Bind, Container, MountKind, Network, Ready, RootMode, UserName};
+use crate::check::{AppArmor, Bind, CREDENTIALS, Container, MountKind, Network, Ready, RootMode, UserName};
 use crate::image::Implied;
 use crate::spec::{ContainerName, Link, LinkTarget, Ports, Publish, show_duration};
 
@@ -112,6 +112,13 @@ pub enum HostStep {
         /// Where.
         target: String,
     },
+    /// Put the unit's credentials into memory of their own.
+    Credentials {
+        /// The folder.
+        target: String,
+        /// What the files are called.
+        names: Vec<String>,
+    },
     /// From here on writes to the root itself fail.
     ReadOnlyRoot,
     /// Keep what was started, for as long as it runs.
@@ -173,6 +180,11 @@ pub enum InnerStep {
         user: UserName,
         /// With which group.
         group: Option<UserName>,
+    },
+    /// Give the credentials to the user, and to nobody else.
+    Credentials {
+        /// The folder.
+        target: String,
     },
     /// Reduce what user 0 inside may do.
     BoundCapabilities,
@@ -379,6 +391,11 @@ fn mounts(container: &Container) -> Vec<(String, HostStep)> {
         let target = NOTIFICATION_SOCKET.to_owned();
         mounts.push((target.clone(), HostStep::NotificationSocket { target }));
     }
+    if !container.credentials.is_empty() {
+        let names = container.credentials.iter().map(|credential| credential.name.clone()).collect();
+        let target = CREDENTIALS.to_owned();
+        mounts.push((target.clone(), HostStep::Credentials { target, names }));
+    }
     for mount in &container.mounts {
         let target = mount.target.clone();
         let step = match &mount.kind {
@@ -413,6 +430,9 @@ fn inner(container: &Container, process: &Process) -> Vec<InnerStep> {
     }
     steps.push(InnerStep::EnterRoot);
     steps.push(InnerStep::FindUser { user: process.user.clone(), group: process.group.clone() });
+    if !container.credentials.is_empty() {
+        steps.push(InnerStep::Credentials { target: CREDENTIALS.to_owned() });
+    }
     steps.push(InnerStep::BoundCapabilities);
     steps.push(InnerStep::BecomeUser { working_directory: process.working_directory.clone() });
     steps.push(InnerStep::Privileges);
@@ -514,6 +534,9 @@ impl fmt::Display for HostStep {
             Self::NotificationSocket { target } => {
                 write!(f, "mount systemd's notification socket at {target}")
             }
+            Self::Credentials { target, names } => {
+                write!(f, "mount memory on {target}, with the credentials {}", names.join(", "))
+            }
             Self::ReadOnlyRoot => f.write_str("make the root read-only"),
             Self::Record => f.write_str("keep a record of what was started"),
             Self::Admit { publish, links } if publish.is_empty() && links.is_empty() => {
@@ -577,6 +600,7 @@ impl fmt::Display for InnerStep {
                 write!(f, "find user {user}")?;
                 group.iter().try_for_each(|group| write!(f, " and group {group}"))
             }
+            Self::Credentials { target } => write!(f, "give {target} to the user, read-only"),
             Self::BoundCapabilities => f.write_str("drop all but the default capabilities for good"),
             Self::BecomeUser { working_directory } => write!(f, "become the user, in {working_directory}"),
             Self::Privileges => f.write_str("gain no privileges from here on"),

@@ -28,6 +28,8 @@ pub enum Property {
     Fields(Vec<String>),
     /// `a(sasb)`
     Commands(Vec<Command>),
+    /// `a(ss)`: names and where each is.
+    Pairs(Vec<(String, String)>),
     /// `(aiai)`: exit statuses and signals.
     Statuses(Vec<i32>, Vec<i32>),
 }
@@ -103,6 +105,8 @@ enum Form {
     Limit(&'static str),
     Command,
     Statuses,
+    /// `NAME:SOURCE`, or one word for both.
+    Credential,
 }
 
 /// Every setting that is translated.
@@ -150,6 +154,8 @@ const SETTINGS: &[(&str, &str, Form)] = &[
     ("Service", "LimitMEMLOCK", Form::Limit("LimitMEMLOCKSoft")),
     ("Service", "LimitNOFILE", Form::Limit("LimitNOFILESoft")),
     ("Service", "LimitNPROC", Form::Limit("LimitNPROCSoft")),
+    ("Service", "LoadCredential", Form::Credential),
+    ("Service", "LoadCredentialEncrypted", Form::Credential),
     ("Service", "LogExtraFields", Form::Field),
     ("Service", "LogLevelMax", Form::Signed),
     ("Service", "LogNamespace", Form::Text),
@@ -284,6 +290,10 @@ impl Form {
             }
             Self::Command => {
                 one(key, Property::Commands(vec![command(text).ok_or("one plain command line")?]))
+            }
+            Self::Credential => {
+                let (name, source) = text.split_once(':').unwrap_or((text, text));
+                one(key, Property::Pairs(vec![(name.to_owned(), source.to_owned())]))
             }
             Self::Statuses => {
                 let (statuses, signals) = statuses(text).ok_or("exit statuses and signals")?;
@@ -457,6 +467,19 @@ mod tests {
                 "Service",
                 "SuccessExitStatus=129 SIGKILL",
                 vec![("SuccessExitStatus".to_owned(), Property::Statuses(vec![129], vec![9]))],
+            ),
+            (
+                "Service",
+                "LoadCredential=key:/srv/a:b",
+                vec![("LoadCredential".to_owned(), Property::Pairs(vec![("key".into(), "/srv/a:b".into())]))],
+            ),
+            (
+                "Service",
+                "LoadCredentialEncrypted=key",
+                vec![(
+                    "LoadCredentialEncrypted".to_owned(),
+                    Property::Pairs(vec![("key".into(), "key".into())]),
+                )],
             ),
             ("Unit", "SourcePath=/etc/x", vec![]),
             (

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::companions::{instance_of, proxy_unit, socket_unit};
 use super::health;
 use crate::check::{
-    Container, Ending, Health, Kind, Limits, MountKind, Network, NotifyAccess, OnFailure, Proxy, Ready,
-    Reload, Restart, RootSource, Starting,
+    Container, Credential, CredentialSource, Ending, Health, Kind, Limits, MountKind, Network, NotifyAccess,
+    OnFailure, Proxy, Ready, Reload, Restart, RootSource, Starting,
 };
 use crate::host::HostFacts;
 use crate::spec::{ContainerName, LinkTarget, Signal, show_duration};
@@ -253,6 +253,10 @@ fn host_paths(container: &Container) -> Vec<&Path> {
         paths.push(folder);
     }
     paths.extend(container.environment_files.iter().map(|file| file.path.as_path()));
+    paths.extend(container.credentials.iter().filter_map(|credential| match &credential.source {
+        CredentialSource::File(path) => Some(path.as_path()),
+        CredentialSource::Store(_) => None,
+    }));
     paths.extend(container.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Bind(bind) => Some(bind.source.as_path()),
         MountKind::Volume(_) | MountKind::Tmpfs(_) => None,
@@ -344,6 +348,7 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         // by way of /proc/PID/exe (CVE-2019-5736); through this mount it can't be written.
         service.word("ReadOnlyPaths", "/usr/libexec/wharf");
     }
+    credentials(&mut service, container, percent);
     limits(&mut service, &container.limits);
     for (key, value) in &container.systemd.service {
         service.verbatim(key, value);
@@ -396,6 +401,19 @@ fn restart(service: &mut Section, restart: Restart) {
     if restart != Restart::No {
         // The first of delays that grow; the executor waits for the rest of each (see `exec::again`).
         service.word("RestartSec", show_duration(SHORTEST_DELAY));
+    }
+}
+
+/// What systemd loads, and the executor hands on.
+fn credentials(service: &mut Section, container: &Container, percent: Percent) {
+    for Credential { name, source, encrypted } in &container.credentials {
+        let key = if *encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
+        let value = match source {
+            CredentialSource::Store(other) if other == name => name.clone(),
+            CredentialSource::Store(other) => format!("{name}:{other}"),
+            CredentialSource::File(path) => format!("{name}:{}", path.display()),
+        };
+        service.text(key, &value, percent);
     }
 }
 

@@ -84,13 +84,23 @@ pub struct Pressure {
     pub full: Option<u64>,
 }
 
+/// A run of a container, from its start to its end. Both are asked: of a job, systemd says no time before it has ended,
+/// and the id is nobody's to read where systemd is older than 254 and who asks isn't root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// What systemd says of when it became active, in microseconds since 1970.
+    pub since: Option<u64>,
+    /// As [`cgroup::run`] has it.
+    pub id: Option<String>,
+}
+
 /// A container at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// When its cgroup was read, on a clock that nobody sets.
     pub at: Duration,
-    /// What systemd says of when it became active: two samples of one run have the same.
-    pub run: Option<u64>,
+    /// Two samples of one run have the same.
+    pub run: Run,
     /// By its cgroup.
     pub usage: Usage,
     /// When its interface was read.

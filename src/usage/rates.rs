@@ -51,7 +51,7 @@ fn rate(before: Option<u64>, after: Option<u64>, time: Duration) -> Option<f64> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Io, Usage};
+    use super::super::{Io, Run, Usage};
     use super::*;
     use crate::net::Counters;
 
@@ -59,7 +59,7 @@ mod tests {
         let io = Some(Io { read, written: 5 * read, ..Io::default() });
         Sample {
             at: Duration::from_secs(seconds),
-            run: Some(1),
+            run: Run { since: None, id: Some("1".to_owned()) },
             usage: Usage { cpu, io, ..Usage::default() },
             network_at: Duration::from_secs(2 * seconds),
             network: Some(Counters { sent, ..Counters::default() }),
@@ -91,7 +91,9 @@ mod tests {
         // Another run, however large its numbers are.
         let mut other = sample(11, Some(50), 1000, 90);
         assert!(between(&before, &other).cpu.is_some());
-        other.run = Some(2);
+        other.run.id = Some("2".to_owned());
+        assert_eq!(between(&before, &other), Rates::default());
+        other.run = Run { since: Some(1), ..before.run.clone() };
         assert_eq!(between(&before, &other), Rates::default());
         let mut alone = sample(11, Some(50), 1000, 90);
         alone.network = None;

@@ -4,7 +4,7 @@
 //! STATE/volumes/
 //!   .importing-NAME/               flock on the folder itself: held by who imports. Before the exchange what the volume
 //!                                  is to be, after it what it was
-//!   .snapshots/NAME/export..TIME-PID/   flock on it: held by who exports from it
+//!   .snapshots/NAME/export..TIME-PID/   flock on it, shared: held by who exports from it; who drops it has it alone
 //!   .locks/.export-NAME            flock: held while one of them is taken, or looked at whether anybody exports from it
 //! ```
 //!
@@ -16,8 +16,8 @@
 //! **Leftovers** have no lock, and the next import of this name removes them, as `clear` does. `.importing-NAME` may be
 //! what the volume was, with the exchange not on disk yet; so `volumes` is synced before it is removed.
 //!
-//! **Exporting**: from a snapshot where there can be one, so that the container may start meanwhile; else with the
-//! volume's lock, and a start waits; or, where that is asked for, from what is being written to.
+//! **Exporting**: from a snapshot where there can be one, so that the container may start meanwhile; else, and on a disk
+//! that is full, with the volume's lock, and a start waits; or, where that is asked for, from what is being written to.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -26,11 +26,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, Mode, RenameFlags, fchmod, flock, renameat_with};
+use rustix::fs::{
+    FlockOperation, Gid, Mode, RenameFlags, Uid, fchmod, fchown, flock, fstat, fsync, renameat_with,
+};
 use rustix::io::Errno;
 
-use super::snapshot::{self, Places, SnapshotError, WhyNot, everything, open, remove};
-use super::{VolumeError, failed, folder, lock_file, sync};
+use super::snapshot::{self, Places, SnapshotError, WhyNot, everything, open, remove, remove_leftover};
+use super::{Hold, VolumeError, failed, folder, lock_file, sync};
 use crate::archive::{ArchiveError, Destination, Ids, Packed, Packer, Unpacked, unpack};
 use crate::host::Paths;
 
@@ -75,6 +77,20 @@ pub enum DataError {
         /// A link, a mount point or no folder.
         how: &'static str,
     },
+    /// It is gone, and something of its content isn't.
+    #[error(
+        "volume {volume} is removed, but not all of its content; `wharf volume prune --yes` tries again when what is in \
+         the way is gone"
+    )]
+    Left {
+        /// Its name.
+        volume: String,
+        /// What is left, and why.
+        source: SnapshotError,
+    },
+    /// Something has come to name it, or nobody can tell.
+    #[error("{0}")]
+    Needed(String),
     /// It would leave snapshots of nothing.
     #[error(
         "volume {volume} has {}; drop them first: wharf volume drop-snapshot {volume} {}",
@@ -146,45 +162,86 @@ pub fn export(
         let path = places.volume.clone();
         return Err(WhyNot::NoVolume { volume: volume.to_owned(), path }.into());
     }
-    let pack = |folder: &OwnedFd| -> Result<Packed> {
-        let mut packer = Packer::new(out, AS_THEY_ARE, progress);
-        packer.folder(folder, b"")?;
-        Ok(packer.finish()?)
-    };
-    let in_use = |error| match error {
-        SnapshotError::InUse { volume, by } => DataError::InUse { volume, by },
-        other => other.into(),
-    };
+    places.nothing_inside()?;
     if live {
         // Nobody puts another one in its place meanwhile; containers may come and go.
         let _hold = super::hold(&paths.state(), volume)?;
-        return Ok(Exported { how: How::Live, packed: pack(&follow(&places.volume)?)? });
+        let packed = pack(&follow(&places.volume)?, out, progress)?;
+        return Ok(Exported { how: How::Live, packed });
     }
-    match places.possible() {
-        Ok(_) => {}
-        Err(WhyNot::FileSystem { .. } | WhyNot::Elsewhere { .. }) => {
-            let _lock = places.lock()?;
-            places.refuse_users(paths, None).map_err(in_use)?;
-            let packed = pack(&follow(&places.volume)?)?;
-            return Ok(Exported { how: How::Locked, packed });
-        }
+    let taken = match places.possible() {
+        Ok(_) => match snapshot_to_export(paths, &places, volume) {
+            // Who can't write there any more wants all the more to have what is there elsewhere.
+            Err(error) if cant_be_written(&error) => None,
+            other => Some(other?),
+        },
+        Err(WhyNot::FileSystem { .. } | WhyNot::Elsewhere { .. }) => None,
+        Err(error) if cant_be_written(&error) => None,
         Err(other) => return Err(other.into()),
+    };
+    let Some((label, whole, own)) = taken else {
+        // Where not even a lock can be made, nothing keeps a container from starting meanwhile.
+        let (_lock, how) = match places.lock() {
+            Err(error) if cant_be_written(&error) => (None, How::Live),
+            other => (Some(other?), How::Locked),
+        };
+        places.refuse_users(paths, None).map_err(in_use)?;
+        let packed = pack(&follow(&places.volume)?, out, progress)?;
+        return Ok(Exported { how, packed });
+    };
+    let tree = open(&whole.join("tree")).map_err(DataError::from);
+    let packed = tree.and_then(|tree| pack(&tree, out, progress));
+    drop(own);
+    // What can't be dropped now, the next export drops, and `clear`: the archive is whole all the same.
+    let _ = snapshot::drop(paths, volume, &label);
+    Ok(Exported { how: How::Snapshot, packed: packed? })
+}
+
+fn pack(folder: &OwnedFd, out: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<Packed> {
+    let mut packer = Packer::new(out, AS_THEY_ARE, progress);
+    packer.folder(folder, b"")?;
+    Ok(packer.finish()?)
+}
+
+fn in_use(error: SnapshotError) -> DataError {
+    match error {
+        SnapshotError::InUse { volume, by } => DataError::InUse { volume, by },
+        other => other.into(),
     }
-    let lock = lock_file(&paths.state(), &format!(".export-{volume}"), FlockOperation::LockExclusive)?;
-    drop_old_exports(paths, volume)?;
+}
+
+/// A snapshot that is there as long as the file that comes with it is open: its label and its folder.
+fn snapshot_to_export(paths: &Paths, places: &Places, volume: &str) -> Result<(String, PathBuf, File)> {
+    let _lock = lock_exports(paths, volume)?;
+    drop_old_exports(paths, places, volume)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let label = format!("{EXPORT}{now}-{}", std::process::id());
-    let taken = snapshot::take(paths, volume, &label).map_err(in_use)?;
+    snapshot::take(paths, volume, &label).map_err(in_use)?;
     let whole = places.snapshot(&label);
     let own = File::open(&whole).map_err(failed("open", &whole))?;
     flock(&own, FlockOperation::LockShared).map_err(failed("lock", &whole))?;
-    drop(lock);
-    let packed = open(&taken.tree).map_err(DataError::from).and_then(|tree| pack(&tree));
-    drop(own);
-    let dropped = snapshot::drop(paths, volume, &label);
-    let packed = packed?;
-    dropped?;
-    Ok(Exported { how: How::Snapshot, packed })
+    Ok((label, whole, own))
+}
+
+fn lock_exports(paths: &Paths, volume: &str) -> Result<Hold, VolumeError> {
+    lock_file(&paths.state(), &format!(".export-{volume}"), FlockOperation::LockExclusive)
+}
+
+/// Whether an error comes from a disk that is full or can only be read.
+fn cant_be_written(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kinds = [QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let called =
+            error.downcast_ref::<crate::sys::Error>().map(|error| io::Error::from(error.errno).kind());
+        if io.or(called).is_some_and(|kind| kinds.contains(&kind)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A volume's folder, also where a link or another file system has it.
@@ -192,20 +249,36 @@ fn follow(path: &Path) -> Result<OwnedFd, VolumeError> {
     File::open(path).map(OwnedFd::from).map_err(failed("open", path))
 }
 
-/// What exports have left that were killed: nobody has a lock on it.
-fn drop_old_exports(paths: &Paths, volume: &str) -> Result<()> {
-    let places = Places::of(paths, volume)?;
-    for label in places.labels()?.iter().filter(|label| label.starts_with(EXPORT)) {
-        let Ok(left) = File::open(places.snapshot(label)) else { continue };
-        if flock(&left, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            snapshot::drop(paths, volume, label)?;
+/// What exports have left that were killed: nobody has a lock on it. Says whether there was something.
+fn drop_old_exports(paths: &Paths, places: &Places, volume: &str) -> Result<bool> {
+    let mut any = false;
+    for label in places.labels()?.iter().filter(|label| is_export(label)) {
+        match snapshot::drop(paths, volume, label) {
+            Ok(()) => any = true,
+            Err(SnapshotError::Exported { .. } | SnapshotError::Missing { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(any)
+}
+
+/// Whether a snapshot is there for an export only.
+pub fn is_export(label: &str) -> bool {
+    label.starts_with(EXPORT)
+}
+
+/// Removes what exports of a volume have left that were killed; says whether there was something.
+pub(super) fn clear_exports(paths: &Paths, volume: &str) -> Result<bool> {
+    let places = Places::of(paths, volume)?;
+    if !places.labels()?.iter().any(|label| is_export(label)) {
+        return Ok(false);
+    }
+    let _lock = lock_exports(paths, volume)?;
+    drop_old_exports(paths, &places, volume)
 }
 
 /// Makes a volume of a tar; with `replace` also in the place of one that is there, in one step. Owners are the numbers
-/// in the tar. When this returns, it is durable.
+/// in the tar; of the folder itself, where that isn't in it, they stay. When this returns, it is durable.
 ///
 /// # Errors
 /// See [`DataError`]; then the volume is what it was, or not there.
@@ -242,6 +315,7 @@ pub fn import(
         everything(&staged)?;
         Ok(unpacked)
     };
+    let mut is_there = false;
     let imported = into().and_then(|unpacked| {
         let _lock = places.lock()?;
         may()?;
@@ -249,14 +323,19 @@ pub fn import(
         let before = if places.is_missing() {
             renameat_with(here, &staged, here, &places.volume, RenameFlags::NOREPLACE)
                 .map_err(failed("rename into place", &places.volume))?;
+            is_there = true;
             None
         } else {
             // Locked as long as it has the name that the next import would take for a leftover's.
             let before = open(&places.volume)?;
+            if !unpacked.has_root {
+                as_before(&before, &folder).map_err(failed("give its owner and mode to", &staged))?;
+            }
             flock(&before, FlockOperation::NonBlockingLockExclusive)
                 .map_err(failed("lock", &places.volume))?;
             renameat_with(here, &staged, here, &places.volume, RenameFlags::EXCHANGE)
                 .map_err(failed("exchange with the archive", &places.volume))?;
+            is_there = true;
             Some(before)
         };
         sync(&places.volumes)?;
@@ -266,14 +345,20 @@ pub fn import(
         }
         Ok(unpacked)
     });
-    if imported.is_err() {
-        // The first error is the one to tell. Should the exchange have been made, and only not be on disk, this may be
-        // what the volume was.
-        if sync(&places.volumes).is_ok() {
-            let _ = remove(&places.volumes, &name);
-        }
+    // The first error is the one to tell. Where the disk has refused the exchange, it may have either, and what the volume
+    // was stays: asked again the disk may say that all is well, as it tells of an error once (fsync(2)).
+    if imported.is_err() && !is_there {
+        let _ = remove(&places.volumes, &name);
     }
     imported
+}
+
+/// Who may enter a volume stays what it was, where its archive says nothing of that.
+fn as_before(before: &OwnedFd, folder: &OwnedFd) -> Result<(), Errno> {
+    let was = fstat(before)?;
+    fchown(folder, Some(Uid::from_raw(was.st_uid)), Some(Gid::from_raw(was.st_gid)))?;
+    fchmod(folder, Mode::from_raw_mode(was.st_mode & 0o7777))?;
+    fsync(folder)
 }
 
 pub(super) const IMPORTING: &str = ".importing-";
@@ -319,8 +404,7 @@ fn stage(volumes: &Path, volume: &str) -> Result<OwnedFd> {
         if made {
             return Ok(file.into());
         }
-        sync(volumes)?;
-        remove(volumes, &importing(volume))?;
+        remove_leftover(volumes, &importing(volume))?;
     }
 }
 
@@ -334,8 +418,7 @@ pub(super) fn clear_import(volumes: &Path, volume: &str) -> Result<bool> {
     let here = path.symlink_metadata().ok().map(|look| (look.dev(), look.ino()));
     let own = File::from(folder);
     if own.metadata().ok().map(|look| (look.dev(), look.ino())) == here {
-        sync(volumes)?;
-        remove(volumes, &importing(volume))?;
+        remove_leftover(volumes, &importing(volume))?;
         return Ok(true);
     }
     Ok(false)

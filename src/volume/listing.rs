@@ -6,17 +6,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
 
-use super::archive::{DataError, IMPORTING, clear_import, in_place};
-use super::snapshot::{Places, remove as remove_all};
-use super::{VolumeError, failed, is_name, sync};
+use super::archive::{DataError, IMPORTING, clear_exports, clear_import, in_place, is_export};
+use super::snapshot::{self, Places, SnapshotError, remove as remove_all, remove_leftover};
+use super::{VolumeError, failed, is_name, lock_making, sync};
 use crate::host::Paths;
 
 const REMOVING: &str = ".removing-";
+const RESTORING: &str = ".restoring-";
+const INCOMING: &str = ".incoming-";
 
 /// Every volume, by name.
 ///
@@ -53,7 +55,7 @@ pub struct Size {
     pub entries: u64,
 }
 
-/// Counts what a volume takes, by walking through all of it.
+/// Counts what a volume takes, by walking through all of it; what lies deeper than 512 folders isn't counted.
 ///
 /// # Errors
 /// Something in it can't be read.
@@ -69,10 +71,16 @@ pub fn size(paths: &Paths, volume: &str) -> Result<Size, DataError> {
 const DEPTH_MAX: usize = 512;
 
 fn walk(folder: &OwnedFd, counted: &mut (Size, BTreeSet<(u64, u64)>), depth: usize) -> Result<(), Errno> {
+    // Who makes a deeper one can't have the others' sizes not be told.
     if depth > DEPTH_MAX {
-        return Err(Errno::NAMETOOLONG);
+        return Ok(());
     }
-    for name in crate::image::names(folder)? {
+    let names = match crate::image::names(folder) {
+        // It is in use, and this folder was just removed.
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    for name in names {
         let look = match statat(folder, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
             // It is in use.
             Err(Errno::NOENT) => continue,
@@ -87,8 +95,10 @@ fn walk(folder: &OwnedFd, counted: &mut (Size, BTreeSet<(u64, u64)>), depth: usi
         counted.0.bytes += u64::try_from(look.st_blocks).unwrap_or(0) * 512;
         if is_folder {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match openat(folder.as_fd(), name.as_slice(), flags, Mode::empty()) {
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+            let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+            match openat2(folder, name.as_slice(), flags, Mode::empty(), how) {
+                // What the host has mounted there is no part of it.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
                 other => walk(&other?, counted, depth + 1)?,
             }
         }
@@ -99,24 +109,46 @@ fn walk(folder: &OwnedFd, counted: &mut (Size, BTreeSet<(u64, u64)>), depth: usi
 /// Removes a volume that nobody uses and that has no snapshots. When this returns, that is durable.
 ///
 /// # Errors
-/// See [`DataError`]; then the volume is what it was.
+/// See [`DataError`]; then the volume is what it was, but for [`DataError::Left`].
 pub fn remove(paths: &Paths, volume: &str) -> Result<(), DataError> {
+    remove_unless(paths, volume, || None)
+}
+
+/// The same, where nothing is told that speaks against it. That is asked with the volume's lock, while no container can
+/// start with it: what has come to name it since somebody last looked is seen.
+///
+/// # Errors
+/// As [`remove`]; what was told is a [`DataError::Needed`].
+pub fn remove_unless(
+    paths: &Paths,
+    volume: &str,
+    needed: impl FnOnce() -> Option<String>,
+) -> Result<(), DataError> {
     let places = Places::of(paths, volume)?;
+    clear_exports(paths, volume)?;
     let _lock = places.lock()?;
     places.sweep()?;
     in_place(&places, volume, "removed")?;
     places.refuse_users(paths, None)?;
     let labels = places.labels()?;
+    if let Some(label) = labels.iter().find(|label| is_export(label)) {
+        let (volume, label) = (volume.to_owned(), label.clone());
+        return Err(SnapshotError::Exported { volume, label }.into());
+    }
     if !labels.is_empty() {
         return Err(DataError::HasSnapshots { volume: volume.to_owned(), labels });
+    }
+    if let Some(why) = needed() {
+        return Err(DataError::Needed(why));
     }
     let name = format!("{REMOVING}{volume}");
     let gone = places.volumes.join(&name);
     // Of the one before, which was killed.
-    remove_all(&places.volumes, &name)?;
+    remove_leftover(&places.volumes, &name)?;
     fs::rename(&places.volume, &gone).map_err(failed("rename", &places.volume))?;
     sync(&places.volumes)?;
-    remove_all(&places.volumes, &name)?;
+    remove_all(&places.volumes, &name)
+        .map_err(|source| DataError::Left { volume: volume.to_owned(), source })?;
     // Empty, as it has no snapshots.
     let _ = fs::remove_dir(&places.snapshots);
     Ok(())
@@ -135,13 +167,31 @@ pub fn clear(paths: &Paths) -> Result<Vec<String>, DataError> {
             let lock = super::lock(&paths.state(), volume, FlockOperation::NonBlockingLockExclusive);
             // Somebody is just removing it, or the new volume of this name is in use: another time.
             let Ok(_lock) = lock else { continue };
-            sync(&places.volumes)?;
-            remove_all(&places.volumes, &name)?;
+            remove_leftover(&places.volumes, &name)?;
+            cleared.push(volume.to_owned());
+        } else if let Some(volume) = whose(RESTORING) {
+            let lock = super::lock(&paths.state(), volume, FlockOperation::NonBlockingLockExclusive);
+            let Ok(_lock) = lock else { continue };
+            remove_leftover(&paths.state().join("volumes"), &name)?;
+            cleared.push(volume.to_owned());
+        } else if let Some(volume) = whose(INCOMING) {
+            let volumes = paths.state().join("volumes");
+            let Ok(_lock) = lock_making(&volumes, FlockOperation::NonBlockingLockExclusive) else { continue };
+            remove_leftover(&volumes, &name)?;
             cleared.push(volume.to_owned());
         } else if let Some(volume) = whose(IMPORTING)
             && clear_import(&paths.state().join("volumes"), volume)?
         {
             cleared.push(volume.to_owned());
+        }
+    }
+    for volume in snapshot::volumes(paths)? {
+        if clear_exports(paths, &volume)? {
+            cleared.push(volume.clone());
+        }
+        let lock = super::lock(&paths.state(), &volume, FlockOperation::NonBlockingLockExclusive);
+        if let Ok(_lock) = lock {
+            Places::of(paths, &volume)?.sweep()?;
         }
     }
     Ok(cleared)

@@ -35,8 +35,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, ioctl_ficlone, openat,
-    renameat_with, statx, syncfs,
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, flock, ioctl_ficlone,
+    openat, renameat_with, statx, syncfs,
 };
 use rustix::io::Errno;
 
@@ -94,6 +94,18 @@ pub enum WhyNot {
         path: PathBuf,
         /// A link, a mount point or no folder.
         what: &'static str,
+    },
+    /// Something is mounted in it that is no part of it, and would go with it.
+    #[error(
+        "volume {volume} can't be moved or copied as a whole: something is mounted on {} in it, which its containers don't \
+         see; unmount that first",
+        .point.display()
+    )]
+    MountInside {
+        /// Its name.
+        volume: String,
+        /// Where.
+        point: PathBuf,
     },
     /// The file system can't.
     #[error(
@@ -158,6 +170,22 @@ pub enum SnapshotError {
     /// The copy failed, and nothing has changed.
     #[error("can't copy {}", .path.display())]
     Copy {
+        /// Of what.
+        path: PathBuf,
+        /// Where in it, and why.
+        source: TreeError,
+    },
+    /// An export reads from it.
+    #[error("snapshot {label} of volume {volume} is just being exported; try again when that has ended")]
+    Exported {
+        /// Its volume.
+        volume: String,
+        /// Its label.
+        label: String,
+    },
+    /// What isn't needed any more can't be removed.
+    #[error("can't remove all of {}", .path.display())]
+    Remove {
         /// Of what.
         path: PathBuf,
         /// Where in it, and why.
@@ -259,18 +287,23 @@ fn restore_beside(paths: &Paths, volume: &str, label: &str, own: Option<&Contain
         places.in_place()?;
         places.refuse_users(paths, own)?;
     }
-    let restored = copy(&snapshot.join("tree"), &places.volumes, &places.restoring).and_then(|()| {
+    let exchanged = copy(&snapshot.join("tree"), &places.volumes, &places.restoring).and_then(|()| {
         let (from, to) = (places.volumes.join(&places.restoring), &places.volume);
         everything(&from)?;
         let flags = if places.is_missing() { RenameFlags::NOREPLACE } else { RenameFlags::EXCHANGE };
         let here = rustix::fs::CWD;
         renameat_with(here, &from, here, to, flags).map_err(failed("exchange with its snapshot", to))?;
-        Ok(sync(&places.volumes)?)
+        Ok(())
     });
+    if exchanged.is_ok() {
+        // Where the disk refuses, it may have either; what the volume was stays then. To be asked again it may say that
+        // all is well, as it tells of an error once (fsync(2)), so nothing is removed by this call.
+        sync(&places.volumes)?;
+    }
     // What the volume was; or, of an attempt that failed, what it should have become. What can't be removed now, the
     // next one removes.
     let _ = places.sweep();
-    restored
+    exchanged
 }
 
 /// Removes a snapshot. The volume isn't touched, and may be in use.
@@ -282,12 +315,22 @@ pub fn drop(paths: &Paths, volume: &str, label: &str) -> Result<()> {
     let name = label_of(label)?;
     let _lock = places.lock()?;
     places.sweep()?;
-    let gone = places.snapshots.join(format!(".dropping-{name}"));
-    match fs::rename(places.snapshot(label), &gone) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(places.missing(label)),
-        Err(error) => return Err(failed("rename", &places.snapshot(label))(error).into()),
+    let whole = places.snapshot(label);
+    let opened = match open(&whole) {
+        Err(VolumeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(places.missing(label));
+        }
+        other => other?,
+    };
+    // What an export reads from would seem to have been gone when it began, and be missing in the archive.
+    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            return Err(SnapshotError::Exported { volume: volume.to_owned(), label: label.to_owned() });
+        }
+        other => other.map_err(failed("lock", &whole))?,
     }
+    let gone = places.snapshots.join(format!(".dropping-{name}"));
+    fs::rename(&whole, &gone).map_err(failed("rename", &whole))?;
     sync(&places.snapshots)?;
     places.sweep()
 }
@@ -427,7 +470,21 @@ impl Places {
         if look.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
             return Err(elsewhere("a mount point"));
         }
-        Ok(())
+        self.nothing_inside()
+    }
+
+    /// Whether all that is seen below the volume is the volume's. What the host has mounted there would be taken for it,
+    /// by a copy, and by a removal.
+    pub(super) fn nothing_inside(&self) -> Result<(), WhyNot> {
+        let real = self.volume.canonicalize().map_err(failed("look at", &self.volume))?;
+        let inside = Mount::all()?
+            .into_iter()
+            .map(|(_, mount)| mount.point)
+            .find(|point| *point != real && point.starts_with(&real));
+        match inside {
+            Some(point) => Err(WhyNot::MountInside { volume: self.name.clone(), point }),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn possible(&self) -> Result<Kind, WhyNot> {
@@ -445,12 +502,8 @@ impl Places {
 
     /// Removes what was left by who was killed, or cut off.
     pub(super) fn sweep(&self) -> Result<()> {
-        let restoring = self.volumes.join(&self.restoring);
-        if restoring.symlink_metadata().is_ok() {
-            // It may be what the volume was, and the exchange not be on disk.
-            sync(&self.volumes)?;
-            remove(&self.volumes, &self.restoring)?;
-        }
+        // It may be what the volume was.
+        remove_leftover(&self.volumes, &self.restoring)?;
         let entries = match fs::read_dir(&self.snapshots) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(failed("read", &self.snapshots))?,
@@ -474,9 +527,10 @@ impl Places {
         if let Some(other) = user(&all, &self.name, own) {
             return Err(in_use(format!("container {other}")));
         }
-        let Some(mount) = Mount::of(&self.volumes)? else { return Ok(()) };
+        // Of the volume itself, which may be a link or a mount point.
+        let Some(mount) = Mount::of(&self.volume)? else { return Ok(()) };
         let Some(inside) = mount.inside(&self.volume) else { return Ok(()) };
-        match mounted_by(&mount.device, &inside) {
+        match mounted_by(&mount, &inside) {
             Some(process) => Err(in_use(process)),
             None => Ok(()),
         }
@@ -530,7 +584,16 @@ pub(super) fn remove(parent: &Path, name: &str) -> Result<()> {
     if is_subvolume && btrfs::destroy(&directory, &c_name).is_ok() {
         return Ok(());
     }
-    tree::remove_all(&directory, &c_name).map_err(|source| SnapshotError::Copy { path, source })
+    tree::remove_all(&directory, &c_name).map_err(|source| SnapshotError::Remove { path, source })
+}
+
+/// The same for what may have a name of a leftover by a rename that isn't on disk yet: it may be all that there is.
+pub(super) fn remove_leftover(parent: &Path, name: &str) -> Result<()> {
+    if parent.join(name).symlink_metadata().is_ok() {
+        sync(parent)?;
+        remove(parent, name)?;
+    }
+    Ok(())
 }
 
 /// Tries whether two files of a file system can share their content. Leaves nothing.
@@ -572,13 +635,19 @@ impl Mount {
         Some((id, Self { device, root, point, kind }))
     }
 
+    /// Those that this process sees, by their ids.
+    fn all() -> Result<Vec<(u64, Self)>, VolumeError> {
+        let path = Path::new("/proc/self/mountinfo");
+        // Where somebody mounts something with such a name, it needn't be UTF-8.
+        let text = fs::read(path).map_err(failed("read", path))?;
+        Ok(String::from_utf8_lossy(&text).lines().filter_map(Self::parse).collect())
+    }
+
     /// The one that a folder is on.
     fn of(folder: &Path) -> Result<Option<Self>, VolumeError> {
         let look = statx(rustix::fs::CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID);
         let wanted = look.map_err(failed("look at", folder))?.stx_mnt_id;
-        let path = Path::new("/proc/self/mountinfo");
-        let text = fs::read_to_string(path).map_err(failed("read", path))?;
-        Ok(text.lines().filter_map(Self::parse).find(|(id, _)| *id == wanted).map(|(_, mount)| mount))
+        Ok(Self::all()?.into_iter().find(|(id, _)| *id == wanted).map(|(_, mount)| mount))
     }
 
     /// Where in the file system a path is.
@@ -604,17 +673,21 @@ fn unescape(field: &str) -> PathBuf {
     text.into()
 }
 
-/// A process that has a folder of a file system mounted, or one in it: its number and name.
-fn mounted_by(device: &str, folder: &Path) -> Option<String> {
+/// A process that has a folder of a mounted file system mounted elsewhere, or one in it: its number and name.
+fn mounted_by(own: &Mount, folder: &Path) -> Option<String> {
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let number = process.file_name().to_string_lossy().into_owned();
         if !number.bytes().all(|b| b.is_ascii_digit()) {
             continue;
         }
         // A process that is gone by now has nothing mounted.
-        let mounts = fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
-        let mut mounts = mounts.lines().filter(|line| line.contains(device)).filter_map(Mount::parse);
-        if mounts.any(|(_, mount)| mount.device == device && mount.root.starts_with(folder)) {
+        let mounts = fs::read(process.path().join("mountinfo")).unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts);
+        let mut mounts = mounts.lines().filter(|line| line.contains(&own.device)).filter_map(Mount::parse);
+        // That by which the volume itself is there is the host's, and many processes have it.
+        let is_own = |mount: &Mount| (&mount.root, &mount.point) == (&own.root, &own.point);
+        let has = |mount: &Mount| mount.device == own.device && mount.root.starts_with(folder);
+        if mounts.any(|(_, mount)| has(&mount) && !is_own(&mount)) {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!("process {number} ({}), which has it mounted", name.trim()));
         }

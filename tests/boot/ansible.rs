@@ -1,11 +1,15 @@
 //! A host that Ansible keeps, by the collection in `packaging/ansible` and by Ansible's own modules alone: the playbooks
 //! of `examples/ansible`, run by Debian's ansible-core in the machine itself.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use super::containers::{NGINX, import, property, until};
-use super::machine::{Machine, Output, Recipe, Result};
-use super::stage::{On, Stage, Story, Told, install_wharf, project, put_wharf};
+use super::machine::{Context, Machine, Output, Recipe, Result};
+use super::packages::packages;
+use super::stage::{On, Stage, Story, Told, install_wharf, project};
+use super::trust::{Signer, put};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
@@ -15,6 +19,7 @@ pub const STORIES: &[Story] = &[
         on: On::FastIfAll,
         tell: single,
     },
+    Story { name: "Ansible 2.14 of Debian 12 keeps a host, too", on: On::FastIfAll, tell: older },
 ];
 
 /// A run of Ansible may compile its modules, on a machine that has other things to do.
@@ -90,11 +95,25 @@ fn keeps(stage: &mut Stage) -> Told {
 
 fn single(stage: &mut Stage) -> Told {
     let machine = Machine::boot(stage.kind(), &Recipe::managed())?;
-    collection(&machine)?;
+    machine.copy_in(project().join("examples/ansible"), AT)?;
+    // The collection is the one that comes with Wharf.
     install_wharf(&machine)?;
+    pages(&machine)?;
+    tarball(&machine)?;
     image(&machine)?;
     modules(&machine)?;
+    supplies(&machine)?;
     plain(&machine)
+}
+
+fn older(stage: &mut Stage) -> Told {
+    let machine = Machine::boot(stage.kind(), &Recipe::older_managed())?;
+    assert!(ansible(&machine, "ansible --version")?.stdout.starts_with("ansible [core 2.14."));
+    collection(&machine)?;
+    repository(&machine)?;
+    image(&machine)?;
+    site(&machine)?;
+    supplies(&machine)
 }
 
 /// The collection, built and installed as from a server of such, and its pages.
@@ -105,11 +124,82 @@ fn collection(machine: &Machine) -> Told {
                 HOME=/root LC_ALL=C.UTF-8 ansible-galaxy collection install --offline /root/wharf-wharf-*.tar.gz";
     let made = ansible(machine, made)?;
     assert_eq!(made.code, 0, "{}{}", made.stdout, made.stderr);
-    let modules = ["apply", "container", "files", "host_facts", "image", "network", "settings", "volume"];
+    pages(machine)
+}
+
+/// What Ansible knows of the collection.
+fn pages(machine: &Machine) -> Told {
+    let listed = ansible(machine, "ansible-galaxy collection list wharf.wharf")?;
+    assert!(listed.code == 0 && listed.stdout.contains("0.1.0"), "{}{}", listed.stdout, listed.stderr);
+    let modules =
+        ["apply", "container", "credential", "files", "host_facts", "image", "network", "settings", "volume"];
     let names = modules.map(|module| format!("wharf.wharf.{module}")).join(" ");
     let pages = ansible(machine, &format!("ansible-doc {names}"))?;
-    assert_eq!((pages.code, pages.stdout.matches("EXAMPLES:").count()), (0, 8), "{}", pages.stderr);
+    assert_eq!(
+        (pages.code, pages.stdout.matches("EXAMPLES:").count()),
+        (0, modules.len()),
+        "{}",
+        pages.stderr
+    );
+    let role = ansible(machine, "ansible-doc --type role wharf.wharf.wharf")?;
+    assert!(role.stdout.contains("wharf_purge_keys"), "{}{}", role.stdout, role.stderr);
     Ok(())
+}
+
+/// Addresses that nobody would choose by chance.
+const POOLS: &str = "-e '{\"wharf_pools\": {\"ipv4\": \"10.77.0.0/16\", \"ipv6\": \"fd12:3456::/64\"}}'";
+
+/// The Debian package, in a place of its own.
+fn package(machine: &Machine, to: &str) -> Result<()> {
+    let all = packages()?;
+    let first =
+        all.first().ok_or_else(|| std::io::Error::other("there is none")).context(|| "take a package")?;
+    machine.copy_in(first, to)
+}
+
+/// The role takes Wharf from a repository of packages.
+fn repository(machine: &Machine) -> Told {
+    package(machine, "/srv/repository/wharf.deb")?;
+    machine.sh(
+        "cd /srv/repository && { dpkg-deb -f wharf.deb; echo Filename: ./wharf.deb; echo Size: $(stat -c %s wharf.deb); \
+         echo SHA256: $(sha256sum <wharf.deb | cut -d' ' -f1); } >Packages && list=/etc/apt/sources.list.d/own.list && \
+         echo 'deb [trusted=yes] file:/srv/repository ./' >$list && \
+         apt-get -q update -o Dir::Etc::SourceList=$list -o Dir::Etc::SourceParts=-",
+    )?;
+    let only = role(machine)?;
+    let (changed, said) = played(machine, &format!("-e wharf_apply=false {POOLS} {only}"))?;
+    assert!(changed > 0, "{said}");
+    machine.sh("wharf --version && test -x /usr/libexec/wharf/wharf-executor")?;
+    let (changed, said) = played(machine, &format!("-e wharf_apply=false {POOLS} {only}"))?;
+    assert_eq!(changed, 0, "{said}");
+    Ok(())
+}
+
+/// The role takes Wharf from a tarball, over what is there; cut off in the middle, the next run goes on.
+fn tarball(machine: &Machine) -> Told {
+    let folder = tempfile::tempdir().context(|| "make a directory for a tarball")?;
+    let built = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap_or(Path::new("/"));
+    let mut make = Command::new(project().join("packaging/tarball"));
+    let done = make.arg("--built").arg(built).arg(folder.path()).output().context(|| "make the tarball")?;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let made = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    machine.copy_in(Path::new(&made), "/srv/wharf.tar.xz")?;
+    machine
+        .sh("cp -p /srv/wharf.tar.xz /var/cache/wharf-ansible.tar; rm /usr/libexec/wharf/wharf-executor")?;
+    let only = role(machine)?;
+    let install =
+        format!("-e wharf_install=tarball -e wharf_source=/srv/wharf.tar.xz -e wharf_apply=false {only}");
+    let (changed, said) = played(machine, &install)?;
+    assert!(changed > 0, "{said}");
+    machine.sh("test -x /usr/libexec/wharf/wharf-executor && ls /usr/share/wharf/ansible-*")?;
+    let (changed, said) = played(machine, &install)?;
+    assert_eq!(changed, 0, "{said}");
+    Ok(())
+}
+
+/// A play of the role alone.
+fn role(machine: &Machine) -> Result<String> {
+    tasks(machine, "role", "    - ansible.builtin.include_role: { name: wharf.wharf.wharf }\n")
 }
 
 /// nginx, under the name that the example has for it.
@@ -121,18 +211,19 @@ fn image(machine: &Machine) -> Told {
 
 /// The role installs Wharf: looked at on a bare host first, then done, and done again.
 fn installs(machine: &Machine) -> Told {
-    put_wharf(machine, "/srv/wharf")?;
-    let install = "-e wharf_install=folder -e wharf_source=/srv/wharf -e wharf_apply=false";
+    let early = "    - wharf.wharf.container: { name: web, spec: { image: x } }\n";
+    let said = refused(machine, &tasks(machine, "early", early)?)?;
+    assert!(said.contains("there is no program `wharf` on this host"), "{said}");
+    package(machine, "/srv/wharf.deb")?;
+    let install = "-e wharf_install=deb -e wharf_source=/srv/wharf.deb -e wharf_apply=false";
     let (changed, said) = played(machine, &format!("--check {install} site.yml"))?;
     assert!(changed > 0 && said.contains("wharf isn't installed yet"), "{said}");
     assert_ne!(machine.run("test -e /usr/bin/wharf || test -e /etc/wharf")?.code, 0, "only looked at");
-    let only =
-        tasks(machine, "install", "    - ansible.builtin.include_role: { name: wharf.wharf.wharf }\n")?;
-    let pools = "-e '{\"wharf_pools\": {\"ipv4\": \"10.77.0.0/16\", \"ipv6\": \"fd12:3456::/64\"}}'";
-    let (changed, _) = played(machine, &format!("{install} {pools} {only}"))?;
+    let only = role(machine)?;
+    let (changed, _) = played(machine, &format!("{install} {POOLS} {only}"))?;
     assert!(changed > 0);
     assert_eq!(machine.sh("cat /var/lib/wharf/leases/pools")?, "10.77.0.0/16 fd12:3456::/64");
-    let (changed, said) = played(machine, &format!("{install} {pools} {only}"))?;
+    let (changed, said) = played(machine, &format!("{install} {POOLS} {only}"))?;
     assert_eq!(changed, 0, "{said}");
     image(machine)
 }
@@ -153,7 +244,7 @@ fn site(machine: &Machine) -> Told {
     // Looked at: the difference is shown, and nothing is done.
     let other = format!("-e hello_tasks=60 {site}");
     let (changed, said) = played(machine, &format!("--check --diff {other}"))?;
-    assert!(changed == 1 && said.contains("-tasks = 50\n+tasks = 60"), "{said}");
+    assert!(changed == 2 && said.contains("-tasks = 50\n+tasks = 60"), "{said}");
     let file = "/etc/wharf/containers/hello.toml";
     assert_eq!(machine.sh(&format!("grep tasks {file}"))?, "tasks = 50");
     // Done: one reload, and only that one is restarted.
@@ -280,7 +371,10 @@ fn modules(machine: &Machine) -> Told {
             "command[1]: there is no nothing",
         ),
         ("network: { ipv4: 10.78.0.0/16, ipv6: 'fd12:3456::/64' }", "containers have addresses of that"),
-        ("volume: { name: data, state: absent }", "is in use, process"),
+        ("volume: { name: data, state: absent }", "extra is running with it"),
+        ("volume: { name: new, mode: rwx }", "is no mode"),
+        ("volume: { name: new, src: /srv/first }", "is a folder, and no tar"),
+        ("container: { name: empty, content: '' }", "make it a link to /dev/null"),
         ("settings: { spec: { trust: { policy: sometimes } } }", "/etc/wharf/wharf.toml:"),
     ];
     for (task, says) in refusals {
@@ -290,19 +384,106 @@ fn modules(machine: &Machine) -> Told {
     }
     assert_eq!(machine.sh("ls /etc/wharf/containers")?, "extra.toml\nextra.toml.d\nhello.toml\nweb.toml");
 
+    // The mode alone, and a copy of what was there, which nobody takes for a container.
+    let other = "    - wharf.wharf.container: { name: extra, drop_in: 10-more, content: \"description = 'Two'\", mode: '0600', backup: true }\n";
+    let other = tasks(machine, "other", other)?;
+    assert_eq!(played(machine, &format!("--check {other}"))?.0, 1);
+    assert_eq!(played(machine, &other)?.0, 1);
+    assert_eq!(played(machine, &other)?.0, 0);
+    let drop_ins = "/etc/wharf/containers/extra.toml.d";
+    assert_eq!(
+        machine.sh(&format!("stat -c %a {drop_ins}/10-more.toml; cat {drop_ins}/*~"))?,
+        "600\ndescription = \"An extra\""
+    );
+    machine.sh(&format!("chmod 644 {drop_ins}/10-more.toml; ! wharf check | grep 'not read'"))?;
+    let (changed, said) = played(machine, &format!("--diff {other}"))?;
+    assert!(changed == 1 && said.contains("0600"), "{said}");
+    machine.sh(&format!("rm {drop_ins}/*~"))?;
+
     // What is listed nowhere goes, and is stopped; its volume may go then.
     let (changed, said) = played(machine, &format!("--diff {site}"))?;
-    assert!(changed == 2 && said.contains("-description = \"An extra\""), "{said}");
+    assert!(changed == 2 && said.contains("-description = 'Two'"), "{said}");
     assert_ne!(machine.run("systemctl is-active extra-container")?.code, 0);
     let gone = tasks(
         machine,
         "gone",
         "    - wharf.wharf.volume: { name: data, state: absent }\n    - wharf.wharf.settings: { state: absent }\n",
     )?;
+    assert_eq!(played(machine, &format!("--check {gone}"))?.0, 2);
     assert_eq!(played(machine, &gone)?.0, 2);
     assert_eq!(played(machine, &gone)?.0, 0);
     assert_eq!(machine.sh("ls -A /var/lib/wharf/volumes | grep -v '^[.]'")?, "empty");
     assert_eq!(page(machine)?, "Hello from here.");
+    Ok(())
+}
+
+/// What a fleet has besides files: an image as a folder of a web server's, taken by its digest and by who has signed it;
+/// and secrets, which nobody sees.
+fn supplies(machine: &Machine) -> Told {
+    // One that isn't in the store, nor anything with its digest.
+    machine.sh(
+        "wharf run --detach --name build --network none --ephemeral nginx:1.26 /bin/sleep infinity && \
+         wharf exec build touch /made && \
+         wharf commit build made:1 --command /usr/sbin/nginx --command -e --command stderr && \
+         systemctl stop build-container && mkdir -p /srv/www/web && \
+         wharf image save made:1 | tar -C /srv/www/web -xf - && wharf image remove made:1 && wharf image prune && \
+         systemd-run -q --unit=www python3 -m http.server --bind 127.0.0.1 --directory /srv/www 8000",
+    )?;
+    let digest = "import json; print(json.load(open('/srv/www/web/index.json'))['manifests'][0]['digest'])";
+    let digest = machine.sh(&format!("python3 -c \"{digest}\""))?;
+    let signer = Signer::new(&[])?;
+    let payload = format!(
+        "{{\"critical\":{{\"identity\":{{\"docker-reference\":\"registry.example/web:1\"}},\"image\":\
+         {{\"docker-manifest-digest\":\"{digest}\"}},\"type\":\"atomic container signature\"}},\"optional\":{{}}}}"
+    );
+    let place = format!("/srv/signatures/web@{}/signature-1", digest.replace(':', "="));
+    put(machine, &place, signer.gpg(&["--sign"], payload.as_bytes())?)?;
+    put(machine, &format!("{AT}/ops.gpg"), signer.gpg(&["--export"], b"")?)?;
+    put(machine, "/etc/wharf/keys/old.gpg", Signer::new(&[])?.gpg(&["--export"], b"")?)?;
+    let vars = format!(
+        r#"wharf_install: none
+wharf_settle: 1s
+wharf_purge_keys: true
+wharf_encrypt_credentials: true
+wharf_credentials: {{ word: "open sesame" }}
+wharf_settings:
+  trust: {{ rules: {{ registry.example: {{ policy: signed }} }} }}
+  registries:
+    registry.example: {{ signatures: /srv/signatures }}
+    "127.0.0.1:8000": {{ insecure: true }}
+wharf_images:
+  web: {{ image: "registry.example/web:1", from: "http://127.0.0.1:8000/web/", digest: "{digest}" }}
+wharf_containers:
+  signed: {{ image: "registry.example/web:1", network: none }}
+"#
+    );
+    machine.write(&format!("{AT}/supplies-vars.yml"), vars)?;
+    let only = format!("-e @supplies-vars.yml {}", role(machine)?);
+    let said = refused(machine, &only)?;
+    assert!(said.contains("signed: ") && said.contains("registry.example/web"), "{said}");
+    assert_ne!(machine.run("systemctl is-active signed-container")?.code, 0);
+    assert_eq!(machine.sh("ls /etc/wharf/keys")?, "", "only keys that are listed count");
+
+    let only = format!("-e '{{\"wharf_keys\": {{\"ops.gpg\": \"{AT}/ops.gpg\"}}}}' {only}");
+    let (changed, said) = played(machine, &format!("-vvv --diff {only}"))?;
+    assert!(changed == 2 && !said.contains("open sesame"), "a key, and what it lets run: {said}");
+    assert_eq!(machine.sh("ls /etc/wharf/keys; systemctl is-active signed-container")?, "ops.gpg\nactive");
+    let (changed, said) = played(machine, &only)?;
+    assert_eq!(changed, 0, "{said}");
+
+    let word = "systemd-run -q --wait --pipe -p LoadCredentialEncrypted=word sh -c 'cat \"$CREDENTIALS_DIRECTORY/word\"'";
+    assert_eq!(machine.sh(word)?, "open sesame");
+    let (changed, said) = played(
+        machine,
+        &format!("-v --diff {only} -e '{{\"wharf_credentials\": {{\"word\": \"hush now\"}}}}'"),
+    )?;
+    assert!(changed == 1 && said.contains("+another value") && !said.contains("hush now"), "{said}");
+    assert_eq!(machine.sh(word)?, "hush now");
+
+    machine.sh(
+        "systemctl stop www; rm -r /srv/www /srv/signatures /etc/wharf/{wharf,images/web,containers/signed}.toml && \
+         systemctl daemon-reload && systemctl stop signed-container",
+    )?;
     Ok(())
 }
 

@@ -57,7 +57,9 @@ fn with_attributes() -> Vec<u8> {
 fn copies(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     let common = "image = 'debian:13'\nautostart = false\nnetwork = 'none'\n";
-    let volume = "[mounts]\n'/data' = { volume = 'guest-data' }\n";
+    let volume =
+        "[mounts]\n'/data' = { volume = 'guest-data' }\n'/srv/app.conf' = { bind = '/srv/app.conf' }\n";
+    machine.sh("echo mounted >/srv/app.conf")?;
     declare(machine, "guest", &format!("{common}root = 'ephemeral'\n{volume}"))?;
     declare(machine, "fixed", common)?;
     declare(machine, "kin", &format!("{common}root = 'ephemeral'\nuser-namespace = false\n"))?;
@@ -123,6 +125,17 @@ fn copies(stage: &mut Stage) -> Told {
         fails(machine, &format!("wharf cp {name}:/srv/none /tmp"), &format!("there is no {name}:/srv/none"))?;
         fails(machine, &format!("wharf cp /tmp/in {name}:/srv/page"), "a folder can't take its place")?;
 
+        // Names are the container's own.
+        machine.sh(&format!("wharf cp --owner www-data:adm /tmp/page {name}:/srv/named"))?;
+        machine.sh(&format!("tar -C /tmp -c page | wharf cp --owner www-data - {name}:/srv/to-srv/."))?;
+        assert_eq!(inside("stat -c %u:%g /srv/named /srv/page")?, "33:4\n33:33");
+        fails(machine, &format!("wharf cp --owner nosuch /tmp/page {name}:/srv"), "user nosuch is not in")?;
+        fails(
+            machine,
+            &format!("wharf cp {name}:/dev/null /tmp/out"),
+            "nothing to copy: `null`: it is a device",
+        )?;
+
         // What a container makes of its links leads nowhere else.
         machine.sh("echo mine >/tmp/secret")?;
         inside("rm -rf /srv/way; ln -s ../../../../../../../tmp /srv/way")?;
@@ -133,6 +146,10 @@ fn copies(stage: &mut Stage) -> Told {
         // The kernel's own files, which have no size.
         machine.sh(&format!("wharf cp {name}:/proc/1/comm /tmp/out/comm && test -s /tmp/out/comm"))?;
     }
+    fails(machine, "wharf cp /tmp/page guest:/srv/app.conf", "something is mounted there")?;
+    let still =
+        "cat /srv/app.conf; wharf exec guest cat /srv/app.conf; wharf exec guest ls -A /srv | grep wharf-; :";
+    assert_eq!(machine.sh(still)?, "mounted\nmounted");
     // Straight from one to the other.
     machine.sh("wharf cp guest:/srv/in kin:/srv/other")?;
     assert_eq!(
@@ -159,14 +176,21 @@ fn copies(stage: &mut Stage) -> Told {
     assert_eq!(machine.sh("wharf exec guest cat /srv/big")?, "third");
     machine.sh("wharf cp /tmp/big guest:/srv/big && wharf cp guest:/srv/big - | tar -xO | cmp - /tmp/big")?;
 
-    machine.sh("systemctl stop guest-container")?;
+    // What was copied into a container that has ended meanwhile isn't there.
+    machine.sh("rm -f /tmp/fifo; mkfifo /tmp/fifo")?;
+    let copy = machine.start("wharf cp - guest:/srv </tmp/fifo; echo ended with $?")?;
+    machine.sh(
+        "exec 3>/tmp/fifo; tar -C /tmp -c page | head -c 512 >&3; sleep 1; systemctl stop guest-container; \
+                tar -C /tmp -c page | tail -c +513 >&3; rm /tmp/fifo",
+    )?;
+    assert!(copy.rest().iter().any(|line| line == "ended with 1"), "it can't have been copied");
     let volume = "/data/sub is in its volume guest-data: that is /var/lib/wharf/volumes/guest-data/sub";
     fails(machine, "wharf cp guest:/data/sub /tmp/out", volume)?;
     fails(machine, "wharf cp guest:/srv/in /tmp/out", "wharf image export debian:13 | tar -x ./srv/in")?;
     fails(machine, "wharf cp gust:/srv/in /tmp/out", "did you mean `guest`?")?;
     forget(machine, &["guest", "fixed", "kin"])?;
     assert!(machine.sh("wharf volume prune --yes guest-data")?.contains("are free"));
-    machine.sh("rm -rf /tmp/in /tmp/out /tmp/big /tmp/page /tmp/secret /tmp/theirs")?;
+    machine.sh("rm -rf /tmp/in /tmp/out /tmp/big /tmp/page /tmp/secret /tmp/theirs /srv/app.conf")?;
     Ok(())
 }
 
@@ -226,6 +250,22 @@ fn archives(stage: &mut Stage) -> Told {
     assert_eq!(machine.sh("ls -A /var/lib/wharf/volumes | grep third")?, ".importing-third");
     assert_eq!(machine.sh(format)?, "kept declared keeper -\nother declared reader -");
     machine.sh("wharf volume import third /tmp/kept.tar")?;
+
+    // A start waits for an export, however long that takes, and says so; from a snapshot there is no need to.
+    machine.sh("mkdir -p /tmp/big && head -c 1M /dev/urandom >/tmp/big/x && tar -C /tmp/big -c . | wharf volume import slow -")?;
+    declare(machine, "slow", &keeper("slow"))?;
+    machine.sh("rm -f /tmp/pipe; mkfifo /tmp/pipe")?;
+    let export = machine
+        .start("sleep 300 </tmp/pipe & echo $! >/tmp/reader; wharf volume export slow >/tmp/pipe; wait")?;
+    until(machine, "test -s /tmp/reader")?;
+    machine.sh("sleep 1; systemctl start --no-block slow-container")?;
+    let waits = "systemctl show -P StatusText slow-container | grep -q 'Waits for its volume slow'";
+    until(machine, &format!("{waits} || systemctl is-active -q slow-container"))?;
+    machine.sh("kill $(cat /tmp/reader)")?;
+    let _ = export.rest();
+    until(machine, "systemctl is-active -q slow-container")?;
+    forget(machine, &["slow"])?;
+    machine.sh("wharf volume prune --yes slow; rm -r /tmp/big /tmp/pipe /tmp/reader")?;
 
     // What can't have snapshots says why; what can, has them.
     let taken = machine.run("wharf volume snapshot third before")?;

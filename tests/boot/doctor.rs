@@ -165,6 +165,20 @@ const BROKEN: &[(&str, &str, &str, &str, &str)] = &[
         "the table inet wharf isn't as it should be",
     ),
     (
+        "nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy accept; counter drop; }; }'",
+        "nft delete table ip filter",
+        "firewall",
+        "warning",
+        "ip filter FORWARD drops what is forwarded",
+    ),
+    (
+        "echo \"image = 'debian:13'\napparmor = 'strict'\" >/etc/wharf/containers/confined.toml",
+        "rm /etc/wharf/containers/confined.toml",
+        "confinement",
+        "error",
+        "confined can't start: ",
+    ),
+    (
         "echo net.ipv4.ip_forward=0 >/etc/sysctl.d/99-x.conf",
         "rm /etc/sysctl.d/99-x.conf",
         "forwarding",
@@ -235,6 +249,16 @@ const BROKEN: &[(&str, &str, &str, &str, &str)] = &[
         "fails has failed: ",
     ),
     (
+        "echo \"image = 'debian:13'\nnetwork = 'none'\ncommand = ['/bin/false']\" >/etc/wharf/containers/loops.toml; \
+         systemctl daemon-reload; systemctl start --no-block loops-container; \
+         for i in {1..150}; do wharf ps --format '{name} {status_text}' | grep -q '^loops Waits [36]' && break; sleep 0.1; done",
+        "systemctl stop loops-container; rm -f /etc/wharf/containers/loops.toml /run/wharf/last-good/loops.json; systemctl daemon-reload; \
+         systemctl reset-failed loops-container 2>/dev/null || :",
+        "containers",
+        "error",
+        "started again and again, and ends each time: loops",
+    ),
+    (
         "d=$(ls -d /var/lib/wharf/layers/*/tree | head -n 1) && mv $d/etc/passwd /root/",
         "mv /root/passwd $(ls -d /var/lib/wharf/layers/*/tree | head -n 1)/etc/",
         "images",
@@ -299,7 +323,11 @@ fn hanging(stage: &mut Stage) -> Told {
 
 fn report(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
-    machine.write("/etc/wharf/leaks.env", "FROM_FILE=zq9fromfile\n")?;
+    machine.write(
+        "/etc/wharf/leaks.env",
+        "FROM_FILE=zq9fromfile\nODD=\"zq9odd; zq9blank, zq9brace) zq9end\"\n",
+    )?;
+    machine.write("/etc/wharf/tells-blue.env", "FROM_INSTANCE=zq9instance\n")?;
     machine.sh("mkdir -p /etc/credstore && echo zq9credential >/etc/credstore/leaks && chmod 600 /etc/wharf/leaks.env")?;
     // A program that tells all that it knows, and one of those words in its status.
     declare(
@@ -307,17 +335,25 @@ fn report(stage: &mut Stage) -> Told {
         "leaks",
         &format!(
             "{QUIET}network = 'none'\nready = 'exec'\nenvironment-files = ['/etc/wharf/leaks.env']\n\
+             credentials = ['x:/etc/credstore/leaks']\n\
              command = ['bash', '-c', 'echo begun; env; echo \"$0 $@\"; echo TOKEN=zq9assigned; \
              echo https://me:zq9login@x.example/?key=zq9query; trap exit TERM; sleep infinity & wait', '--password', 'zq9argument']\n\
-             [environment]\nSECRET = 'zq9environment'\nINNOCENT = 'postgresql://app:zq9inside@db/app'\n\
-             [systemd.Service]\nLoadCredential = 'x:/etc/credstore/leaks'\n"
+             [environment]\nSECRET = 'zq9environment'\nINNOCENT = 'postgresql://app:zq9inside@db/app'\n"
         ),
     )?;
-    machine.sh("systemctl start leaks-container")?;
+    declare(
+        machine,
+        "tells@",
+        &format!(
+            "{QUIET}network = 'none'\nready = 'exec'\nenvironment-files = ['/etc/wharf/tells-%i.env']\n\
+             command = ['bash', '-c', 'env; trap exit TERM; sleep infinity & wait']\n"
+        ),
+    )?;
+    machine.sh("systemctl start leaks-container tells-container@blue")?;
     machine.sh("wharf run -d --name passing --network none -e K=zq9transient debian:13 bash -c 'echo $K; trap exit TERM; sleep infinity & wait'")?;
     until(
         machine,
-        "journalctl -q --sync && journalctl -q -u leaks-container | grep -q zq9argument && journalctl -q -u passing-container | grep -q zq9transient",
+        "journalctl -q --sync && journalctl -q -u leaks-container | grep -q zq9argument && journalctl -q -u passing-container | grep -q zq9transient && journalctl -q -u tells-container@blue | grep -q zq9instance",
     )?;
     let said = machine.sh(
         "cd /root && rm -f r.tar.gz && wharf doctor --report r.tar.gz; stat -c %a r.tar.gz; tar tzf r.tar.gz",
@@ -329,6 +365,7 @@ fn report(stage: &mut Stage) -> Told {
         "nft.txt",
         "journal/leaks.txt",
         "journal/passing.txt",
+        "journal/tells@.txt",
         "journal/wharf.txt",
         "units/run/systemd/generator/leaks-container.service",
         "files/etc/wharf/containers/leaks.toml",
@@ -341,7 +378,8 @@ fn report(stage: &mut Stage) -> Told {
     assert!(journal.contains("begun") && journal.contains("SECRET=<left out>"), "{journal}");
     let names = machine.sh("cd /root && rm r.tar.gz && wharf doctor --report r.tar.gz --no-journal; tar tzf r.tar.gz; rm r.tar.gz")?;
     assert!(names.contains("wharf-report/ps.json") && !names.contains("journal/"), "{names}");
-    machine.sh("systemctl stop passing-container; rm -r /etc/credstore/leaks /etc/wharf/leaks.env")?;
-    forget(machine, &["leaks"])?;
+    machine.sh("systemctl stop passing-container tells-container@blue; \
+         rm -r /etc/credstore/leaks /etc/wharf/leaks.env /etc/wharf/tells-blue.env")?;
+    forget(machine, &["leaks", "tells@"])?;
     Ok(())
 }

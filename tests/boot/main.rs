@@ -22,6 +22,7 @@ mod entering;
 mod examples;
 mod failures;
 mod firsts;
+mod fleet;
 mod habits;
 mod handover;
 mod health;
@@ -42,6 +43,7 @@ mod registered;
 mod registry;
 mod restarts;
 mod runs;
+mod secrets;
 mod services;
 mod snapshots;
 mod sockets;
@@ -99,6 +101,8 @@ const MODULES: &[&[Story]] = &[
     doctor::STORIES,
     data::STORIES,
     snapshots::STORIES,
+    secrets::STORIES,
+    fleet::STORIES,
 ];
 
 /// One of so many parts of the stories: each so many modules' one.

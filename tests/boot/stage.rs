@@ -32,6 +32,8 @@ pub enum On {
     FastIfAll,
     /// The same for the full one.
     FullIfAll,
+    /// The same for both: what only the full one has comes in as well.
+    BothIfAll,
 }
 
 impl On {
@@ -47,7 +49,7 @@ impl On {
     pub fn can_wait(self, kind: Kind) -> Option<&'static str> {
         match (self, kind) {
             (On::FastThenFull, Kind::Full) => Some("it was told on the fast machine"),
-            (On::FastIfAll | On::FullIfAll, _) => Some("others show most of what it does"),
+            (On::FastIfAll | On::FullIfAll | On::BothIfAll, _) => Some("others show most of what it does"),
             _ => None,
         }
     }

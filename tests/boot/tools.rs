@@ -229,6 +229,8 @@ fn terminal(stage: &mut Stage) -> Told {
     for (keys, last, signal, ends) in [
         ("a/two\\r", "q", "", "ended with 0"),
         ("m", "\\003", "", "ended with 0"),
+        // No shell looks after this terminal: who stopped here would never go on.
+        ("\\032", "q", "", "ended with 0"),
         ("R", "", "TERM", "ended with 143"),
         ("", "", "HUP", "ended with 129"),
     ] {
@@ -254,6 +256,10 @@ fn terminal(stage: &mut Stage) -> Told {
             assert!(said.contains("1 with \"two\""), "{said:?}");
         }
     }
+    // A terminal that can't move its cursor isn't drawn upon.
+    let said = machine.run("TERM=dumb script -qec 'wharf top' /dev/null </dev/null")?;
+    assert!(said.code == 2 && said.stdout.contains("wharf top --batch"), "{said:?}");
+    assert!(!said.stdout.contains("\x1b[?1049h"), "{said:?}");
     forget(machine, &["one", "two"])?;
     Ok(())
 }
@@ -290,6 +296,14 @@ fn kept(stage: &mut Stage) -> Told {
          grep 'one.*\"active.* 0' {file}"
     ))?;
     machine.sh("systemctl disable --now wharf-metrics.timer; rm -r /var/lib/prometheus")?;
+    // Another folder, by the drop-in of the manual.
+    machine.sh(
+        "mkdir -p /srv/textfile /etc/systemd/system/wharf-metrics.service.d && wharf metrics --help | \
+         sed -n '/^  .Unit/,/^  ReadWritePaths/p' >/etc/systemd/system/wharf-metrics.service.d/override.conf && \
+         systemctl daemon-reload && systemctl start wharf-metrics.service && \
+         grep -q wharf_container_state /srv/textfile/wharf.prom",
+    )?;
+    machine.sh("rm -r /srv/textfile /etc/systemd/system/wharf-metrics.service.d; systemctl daemon-reload")?;
     forget(machine, &["one"])?;
     Ok(())
 }

@@ -15,7 +15,7 @@ pub const STORIES: &[Story] = &[
 ];
 
 /// A key of gpg's on this side: the machine has no gpg, and needs none.
-struct Signer {
+pub struct Signer {
     home: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ const THEN: [&str; 2] = ["--faked-system-time", "20200101T000000!"];
 
 impl Signer {
     /// With a key that is good for a day from now, or from then.
-    fn new(more: &[&str]) -> Result<Self> {
+    pub fn new(more: &[&str]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("g").tempdir().context(|| "make a folder for gpg")?;
         let signer = Self { home };
         let key = ["--quick-gen-key", "Ops <ops@example.org>", "ed25519", "sign", "1d"];
@@ -32,7 +32,8 @@ impl Signer {
         Ok(signer)
     }
 
-    fn gpg(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
+    /// Runs gpg, with something to read; what it wrote.
+    pub fn gpg(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
         let run = || -> std::io::Result<Vec<u8>> {
             let mut child = Command::new("gpg")
                 .env("GNUPGHOME", self.home.path())
@@ -61,7 +62,8 @@ impl Drop for Signer {
     }
 }
 
-fn put(machine: &Machine, path: &str, bytes: Vec<u8>) -> Result<()> {
+/// Writes a file of any bytes, and the folders that it is in.
+pub fn put(machine: &Machine, path: &str, bytes: Vec<u8>) -> Result<()> {
     feed(machine, &format!("mkdir -p $(dirname {path}) && cat >{path}"), Cursor::new(bytes)).map(drop)
 }
 

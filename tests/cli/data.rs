@@ -63,6 +63,16 @@ fn volumes_are_listed_and_pruned() {
     let would = good(root.path(), "volume prune");
     assert!(would.contains("old, 1 files") && would.contains("with --yes"), "{would}");
     bad(root.path(), "volume prune --yes db", 1, "db is declared with it");
+    // What was named and stays is told by the exit status, too; one of an export that was killed isn't in the way.
+    let snapshots = root.path().join("var/lib/wharf/volumes/.snapshots/old");
+    fs::create_dir_all(snapshots.join("kept/tree")).unwrap();
+    fs::create_dir_all(snapshots.join("export..1-2/tree")).unwrap();
+    for (line, expected) in [("volume prune --yes", 0), ("volume prune --yes old", 1)] {
+        let (code, out, err) = under(root.path(), &line.split(' ').collect::<Vec<_>>());
+        assert_eq!((code, out.as_str()), (expected, "nothing to take away\n"), "{line}: {err}");
+        assert!(err.contains("drop-snapshot old kept\n"), "{err}");
+    }
+    good(root.path(), "volume drop-snapshot old kept");
     fs::write(root.path().join("etc/wharf/containers/x.toml"), "image = \n").unwrap();
     let (code, out, err) = under(root.path(), &["volume", "prune", "--yes"]);
     assert!(
@@ -82,7 +92,12 @@ fn volumes_leave_and_come() {
     let root = shop();
     let tar = root.path().join("db.tar");
     let tar = tar.to_str().unwrap();
+    let mode = || std::os::unix::fs::PermissionsExt::mode(&fs::metadata(tar).unwrap().permissions()) & 0o777;
     good(root.path(), &format!("volume export db -o {tar}"));
+    assert_eq!(mode(), 0o600, "what is in volumes is root's to read");
+    fs::set_permissions(tar, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    good(root.path(), &format!("volume export db -o {tar}"));
+    assert_eq!(mode(), 0o640);
     bad(root.path(), &format!("volume import old {tar}"), 1, "--replace puts the archive in its place");
     assert!(
         good(root.path(), &format!("volume import --replace old {tar}")).starts_with("old: 1 B in 2 files")
@@ -124,7 +139,7 @@ fn copies_that_make_no_sense() {
         ("cp a b", 2, "name a container on one side"),
         ("cp - -", 2, "- on both sides"),
         ("cp ./a:b c", 2, "name a container on one side"),
-        ("cp --owner www-data a db:/", 2, "write numbers"),
+        ("cp --owner :www-data a db:/", 2, "write USER or USER:GROUP"),
         ("cp db:/etc", 2, "required"),
         ("cp db:/etc /tmp", 1, "don't run here"),
     ] {

@@ -122,7 +122,24 @@ TimeoutStopSec = 20
     put(
         root,
         "etc/wharf/containers/good.toml",
-        "image = \"x:1\"\nnetwork = \"none\"\nenvironment.PASSWORD = \"zq9good\"\n[systemd.Service]\nSetCredential = \"a:zq9generated\"\nExecCondition = \"/bin/true --key zq9condition\"\n",
+        "image = \"x:1\"\nnetwork = \"none\"\nenvironment.PASSWORD = \"zq9good\"\n[systemd.Service]\nLogExtraFields = \"TOKEN=zq9generated\"\nExecCondition = \"/bin/true --key zq9condition\"\n",
+    );
+    put(root, "etc/wharf/containers/bare.toml", "image = \"x\"\n[environment]\nPASSWORD = zq9bare\n");
+    // Of a template each instance has a file of its own.
+    put(
+        root,
+        "etc/wharf/containers/many@.toml",
+        "image = \"x:1\"\nnetwork = \"none\"\nenvironment-files = [\"/etc/wharf/many-%i.env\"]\n[systemd.Service]\nLoadCredential = \"implicit\"\n",
+    );
+    put(root, "etc/wharf/many-blue.env", "A=\"zq9instance; zq9after, zq9last)\"\n");
+    put(root, "etc/credstore/implicit", "zq9implicit");
+    // What systemd has decrypted for one that runs.
+    put(root, "run/credentials/web-container.service/c", "zq9decrypted");
+    put(root, "etc/default/good", "X=zq9default\n");
+    put(
+        root,
+        "etc/systemd/system/own-container.service",
+        "[Service]\nExecStart=/usr/bin/wharf run -e A=zq9own web:1 zq9argument\n",
     );
     put(
         root,
@@ -132,7 +149,7 @@ TimeoutStopSec = 20
     put(
         root,
         "etc/wharf/wharf.toml",
-        "[registries.\"r.example\"]\nsignatures = \"https://me:zq9signatures@s.example/\"\npassword = \"zq9registry\"\n",
+        "[registries.\"r.example\"]\nsignatures = \"https://me:zq9signatures@s.example/\"\nmirrors = [\"https://me:zq9mirror@m.example\", \"me:zq9schemeless@n.example\"]\npassword = \"zq9registry\"\n[registries.\"https://me:zq9key@k.example\"]\ninsecure = true\n",
     );
     put(root, "etc/wharf/wharf.toml.d/x.toml", "password = \"zq9settings\"\n");
     put(root, "etc/wharf/web.env", "# zq9remark\nPGPASSWORD='zq9file'\nexport KEY=zq9exported\n");
@@ -143,13 +160,13 @@ TimeoutStopSec = 20
     put(
         root,
         "etc/systemd/system/good-container.service.d/x.conf",
-        "# zq9comment\n[Service]\nEnvironment=X=zq9admin\nExecStartPost=/bin/x -H zq9post \\\n  zq9continued\nRestart=no\n",
+        "# zq9comment\n[Service]\nEnvironmentFile=-/etc/default/good\nEnvironment=X=zq9admin\nSetCredential=a:zq9set\nExecStartPost=/bin/x -H zq9post \\\n  zq9continued\nRestart=no\n",
     );
     // What the last reload found, and what somebody else's program says in a file that is kept.
     put(
         root,
         "run/wharf/findings.json",
-        r#"{"errors":1,"warnings":0,"findings":[{"level":"error","file":"/etc/wharf/containers/web.toml","line":1,"column":1,"end_line":1,"end_column":1,"message":"`zq9environment` is no number, nor is password=zq9said","hint":null}]}"#,
+        r#"{"errors":1,"warnings":0,"findings":[{"level":"error","file":"/etc/wharf/containers/web.toml","line":1,"column":1,"end_line":1,"end_column":1,"message":"`zq9environment` is no number, nor is password=zq9said","hint":null},{"level":"error","file":"/etc/wharf/containers/many@.toml","line":1,"column":1,"end_line":1,"end_column":1,"message":"A=zq9instance; zq9after, zq9last) zq9implicit zq9decrypted zq9default zq9bare","hint":"Cookie: a=zq9cookie; b=zq9crumb"}]}"#,
     );
 }
 
@@ -221,10 +238,16 @@ fn a_report_has_no_secret_in_it() {
         ),
         (
             "units/run/systemd/generator/good-container.service",
-            "ExecCondition=/bin/true --key <left out>\nSetCredential=<left out>\n",
+            "ExecCondition=/bin/true --key <left out>\nLogExtraFields=TOKEN=<left out>\n",
         ),
         ("units/etc/systemd/system/good-container.service.d/x.conf", "Restart=no\n"),
         ("reload.json", "`<left out>` is no number, nor is password=<left out>"),
+        ("reload.json", "\"A=<left out> <left out> <left out> <left out> <left out>\""),
+        ("files/etc/wharf/containers/bare.toml", "# not TOML"),
+        (
+            "units/etc/systemd/system/own-container.service",
+            "ExecStart=/usr/bin/wharf <left out> -e <left out> <left out> <left out>\n",
+        ),
         ("check.json", "\"errors\""),
         ("ps.json", "\"good-container.service\""),
     ] {

@@ -68,15 +68,15 @@ test "$1" = show || exec echo "$*"
 cat <<'END'
 Id=web-container.service
 ActiveState=active
-Documentation=man:wharf-container(5)
-ControlGroup=/wharf.slice/web-container.service
+Documentation="man:wharf-container(5)"
+ControlGroup=/system.slice/web-container.service
 
 Id=lxc-container.service
 ActiveState=active
-Documentation=https://example.org/man:wharf-container man:lxc(1)
+Documentation=https://example.org/man:wharf-container "man:lxc(1)"
 ControlGroup=/system.slice/lxc-container.service
 
-Documentation=https://example.org man:wharf-container(5) man:x(1)
+Documentation=https://example.org "man:wharf-container(5)" "man:x(1)"
 ControlGroup=
 ActiveState=inactive
 Id=my\x2dapp-container.service
@@ -105,6 +105,13 @@ fn a_package_that_goes_looks_at_its_own_containers_only() {
     let to = uninstall.find("    [[ -z $running ]]").unwrap();
     let asks = format!("{}\necho $running", &uninstall[from..to]);
     assert_eq!(said(&["bash"], &asks, root.path()), "web-container.service gone-container@a.service\n");
+}
+
+#[test]
+fn the_changelog_begins_with_this_version() {
+    let changelog = fs::read_to_string(packaging("debian/changelog")).unwrap();
+    let first = format!("wharf ({}) ", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.starts_with(&first), "{changelog}");
 }
 
 /// Whether a program is there to be asked; tests/run sees to it.

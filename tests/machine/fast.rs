@@ -105,6 +105,11 @@ impl Running {
         })
     }
 
+    /// Its PID 1, as the host numbers it.
+    pub fn leader(&self) -> Option<i32> {
+        self.leader.as_ref().map(|leader| leader.identity()).filter(|it| it.is_alive()).map(|it| it.pid)
+    }
+
     /// Everything in it ends at once.
     pub fn power_cut(mut self) -> Result<()> {
         // First: the processes' end must not be the time to write what they had not.

@@ -3,7 +3,7 @@
 //!
 //! Two kinds behind one interface. [`Kind::Fast`] is a systemd-nspawn container on
 //! the host's kernel: seconds to boot and native speed, but only the host's cgroup
-//! controllers, and only a loopback interface. [`Kind::Full`] is emulated by QEMU: its own
+//! controllers, and of networks loopback and what [`Machine::cable`] plugs in. [`Kind::Full`] is emulated by QEMU: its own
 //! kernel, everything real, about ten times slower. The host needs root, and
 //! mmdebstrap, systemd-container, QEMU, nbdkit and ssh; it does not need to run systemd.
 //!
@@ -325,6 +325,24 @@ impl Machine {
             Ok(_) | Err(Error::Gone(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Plugs a cable in between this machine and another, both fast ones and on: interfaces of these names. It is gone
+    /// with the power of either.
+    pub fn cable(&self, own: &str, other: &Machine, others: &str) -> Result<()> {
+        let leader = |machine: &Machine| match &machine.power {
+            Power::Fast(running) => running.leader().map(|pid| pid.to_string()),
+            Power::Full(_) | Power::Off => None,
+        };
+        let (Some(near), Some(far)) = (leader(self), leader(other)) else {
+            return Err(Error::Gone("a cable".to_owned()));
+        };
+        process::tool("nsenter", Path::new("/"), |nsenter| {
+            nsenter
+                .args(["-t", &near, "-n", "ip", "link", "add", own, "type", "veth", "peer", "name", others]);
+            nsenter.args(["netns", &far]);
+        })
+        .map(drop)
     }
 
     /// Runs a line of bash in it and gives back how that went.

@@ -59,6 +59,20 @@ impl Recipe {
         recipe
     }
 
+    /// The same on Debian 12.
+    pub fn confining_older() -> Recipe {
+        let mut recipe = Recipe::older().packages(&["apparmor"]);
+        recipe.name = "confining-older";
+        recipe
+    }
+
+    /// The base machine with rpm, which Debian has for other distributions' packages.
+    pub fn foreign() -> Recipe {
+        let mut recipe = Recipe::base().packages(&["rpm"]);
+        recipe.name = "foreign";
+        recipe
+    }
+
     /// The base machine with machined and machinectl.
     pub fn registering() -> Recipe {
         let mut recipe = Recipe::base().packages(&["systemd-container"]);
@@ -66,10 +80,32 @@ impl Recipe {
         recipe
     }
 
-    /// The base machine with Ansible, which keeps it from inside.
+    /// The base machine with Ansible, which keeps it from inside, and what it installs packages with.
     pub fn managed() -> Recipe {
-        let mut recipe = Recipe::base().packages(&["ansible-core"]);
+        let mut recipe = Recipe::base().packages(&["ansible-core", "python3-apt"]);
         recipe.name = "managed";
+        recipe
+    }
+
+    /// The same on Debian 12, with ansible-core 2.14.
+    pub fn older_managed() -> Recipe {
+        let mut recipe = Recipe::older().packages(&["ansible-core", "python3-apt"]);
+        recipe.name = "older-managed";
+        recipe
+    }
+
+    /// A machine that Ansible keeps from another one, over ssh.
+    pub fn kept() -> Recipe {
+        let mut recipe = Recipe::base().packages(&["openssh-server", "python3", "python3-apt"]);
+        recipe.name = "kept";
+        recipe
+    }
+
+    /// The machine of somebody who keeps others.
+    pub fn keeper() -> Recipe {
+        let mut recipe =
+            Recipe::base().packages(&["ansible-core", "openssh-client", "gpg", "gpg-agent", "openssl"]);
+        recipe.name = "keeper";
         recipe
     }
 
@@ -91,6 +127,11 @@ impl Recipe {
             .packages(&["nginx-light"])
             .file("/var/www/html/index.html", "<!doctype html><title>Wharf</title><p>Hello from nginx.\n")
             .file("/etc/nginx/nginx.conf", NGINX_CONF)
+    }
+
+    /// An image's root file system with BusyBox.
+    pub fn busybox_image() -> Recipe {
+        Recipe::new("busybox").packages(&["busybox"])
     }
 
     /// An image's root file system with what it takes to try a network out.
@@ -132,10 +173,16 @@ impl Recipe {
             "base" => Some(Recipe::base()),
             "older" => Some(Recipe::older()),
             "managed" => Some(Recipe::managed()),
+            "older-managed" => Some(Recipe::older_managed()),
+            "kept" => Some(Recipe::kept()),
+            "keeper" => Some(Recipe::keeper()),
             "confining" => Some(Recipe::confining()),
+            "confining-older" => Some(Recipe::confining_older()),
+            "foreign" => Some(Recipe::foreign()),
             "bench" => Some(Recipe::bench()),
             "debian" => Some(Recipe::debian_image()),
             "nginx" => Some(Recipe::nginx_image()),
+            "busybox" => Some(Recipe::busybox_image()),
             "probe" => Some(Recipe::probe_image()),
             "postgresql" => Some(Recipe::postgresql_image()),
             "redis" => Some(Recipe::redis_image()),

@@ -83,8 +83,31 @@ pub fn comes_back(ground: Ground) {
     }
     assert_same(&found, &expected);
     volume::remove(&place.paths(), "other").unwrap();
+    without_root(&place);
     assert_eq!(volume::names(&place.paths()).unwrap(), [VOLUME]);
     assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+/// An archive that says nothing of the folder itself.
+fn without_root(place: &Place) {
+    let volume = place.volumes().join("owned");
+    fs::create_dir(&volume).unwrap();
+    std::os::unix::fs::chown(&volume, Some(70), Some(71)).unwrap();
+    fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o2750)).unwrap();
+    let (from, tar) = (place.root().join("from"), place.root().join("some.tar"));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("file"), "x").unwrap();
+    run("tar", &["-C", from.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "file"]);
+    import(place, "owned", true, &tar).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    let look = volume.metadata().unwrap();
+    assert_eq!((look.uid(), look.gid(), look.mode() & 0o7777), (70, 71, 0o2750));
+    // Asked at the last moment.
+    let why = || Some("web is declared with it".to_owned());
+    let error = volume::remove_unless(&place.paths(), "owned", why).unwrap_err();
+    assert!(matches!(&error, DataError::Needed(why) if why.starts_with("web is")), "{error}");
+    assert!(volume.join("file").exists());
+    volume::remove_unless(&place.paths(), "owned", || None).unwrap();
 }
 
 pub fn refused(ground: Ground) {
@@ -173,8 +196,23 @@ pub fn one_at_a_time(ground: Ground) {
     });
     assert_same(&described(&place.volumes().join("other")), &described(&place.volume()));
     fs::create_dir_all(place.volumes().join(".importing-new/left")).unwrap();
+    fs::create_dir_all(place.volumes().join(".incoming-made/left")).unwrap();
     fs::create_dir_all(place.volumes().join(".removing-old/left")).unwrap();
-    assert_eq!(volume::clear(&place.paths()).unwrap(), ["new", "old"]);
+    fs::create_dir_all(place.volumes().join(".restoring-put/left")).unwrap();
+    fs::create_dir_all(place.volumes().join(".snapshots/data/.taking-x/tree/left")).unwrap();
+    fs::create_dir_all(place.volumes().join(".snapshots/data/export..1-2/tree/left")).unwrap();
+    // One that is read from stays, whoever wants it gone.
+    let export = place.volumes().join(".snapshots/data/export..1-3");
+    fs::create_dir_all(export.join("tree/left")).unwrap();
+    let reading = File::open(&export).unwrap();
+    rustix::fs::flock(&reading, rustix::fs::FlockOperation::LockShared).unwrap();
+    assert_eq!(volume::clear(&place.paths()).unwrap(), ["new", "made", "old", "put", "data"]);
+    let error = snapshot::drop(&place.paths(), VOLUME, "export..1-3").unwrap_err().to_string();
+    assert!(error.contains("is just being exported"), "{error}");
+    let error = volume::remove(&place.paths(), VOLUME).unwrap_err().to_string();
+    assert!(error.contains("is just being exported"), "{error}");
+    std::mem::drop(reading);
+    assert_eq!(volume::clear(&place.paths()).unwrap(), ["data"]);
     assert_eq!(place.leftovers(), Vec::<String>::new());
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use wharf::host::Paths;
+use wharf::volume;
 use wharf::volume::snapshot::{self, SnapshotError, WhyNot};
 
 use crate::child::{Call, LABEL, VOLUME};
@@ -180,9 +181,34 @@ pub fn content() {
     run("chattr", &["-i", &path("sub/fixed")]);
     assert_untouched(&place);
     run("mount", &["-t", "tmpfs", "wharf-test", &path("sub")]);
-    let error = told(&snapshot::take(&paths, VOLUME, LABEL).unwrap_err());
+    fs::write(volume.join("sub/precious"), "").unwrap();
+    // Not copied as if it were the volume's, and above all not removed with it.
+    let (mut out, tar) = (Vec::<u8>::new(), fs::File::open("/dev/null").unwrap());
+    for error in [
+        told(&snapshot::take(&paths, VOLUME, LABEL).unwrap_err()),
+        told(&volume::export(&paths, VOLUME, false, &mut out, &|_| ()).unwrap_err()),
+        told(&volume::export(&paths, VOLUME, true, &mut out, &|_| ()).unwrap_err()),
+        told(&volume::import(&paths, VOLUME, true, tar, &|_| ()).unwrap_err()),
+        told(&volume::remove(&paths, VOLUME).unwrap_err()),
+    ] {
+        assert!(error.contains(&format!("something is mounted on {} in it", path("sub"))), "{error}");
+        assert!(error.contains("unmount that first") && out.is_empty(), "{error}");
+    }
+    // Where it was mounted after that was looked at, nothing goes into it all the same.
+    let removing = place.volumes().join(".removing-data");
+    fs::create_dir_all(removing.join("mounted")).unwrap();
+    let mounted = removing.join("mounted").to_str().unwrap().to_owned();
+    run("mount", &["--bind", &path("sub"), &mounted]);
+    let error = told(&volume::clear(&paths).unwrap_err());
+    assert!(
+        error.ends_with("can't remove `mounted`: another file system is mounted there; unmount it"),
+        "{error}"
+    );
+    run("umount", &[&mounted]);
+    volume::clear(&paths).unwrap();
+    assert!(volume.join("sub/precious").exists());
+    assert_eq!(volume::size(&paths, VOLUME).unwrap().entries, 2, "what is mounted there isn't counted");
     run("umount", &[&path("sub")]);
-    assert!(error.ends_with("can't copy `sub`: another file system is mounted there; unmount it"), "{error}");
     assert_untouched(&place);
     snapshot::take(&paths, VOLUME, LABEL).unwrap();
 }
@@ -192,7 +218,8 @@ pub fn start_waits() {
     let place = place(Ground::Xfs);
     let state = place.paths().state();
     let hold = wharf::volume::hold(&state, VOLUME).unwrap();
-    let another_start = wharf::volume::hold(&state, VOLUME).unwrap();
+    let another_start =
+        wharf::volume::try_hold(&state, VOLUME).unwrap().expect("starts don't wait for each other");
     let mut child = Call::Take.command(&place.root(), &[]).spawn().unwrap();
     #[expect(clippy::disallowed_methods, reason = "nothing tells that it waits")]
     std::thread::sleep(std::time::Duration::from_millis(300));

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use wharf::held::{self, snapshots};
 use wharf::plan::snapshot::{Before, Stage};
+use wharf::volume::{self, How};
 
 use crate::child::VOLUME;
 use crate::kills::CALLS;
@@ -213,6 +214,24 @@ pub fn full() {
     let error = format!("{:?}", start(&place.root(), "new").unwrap_err());
     assert!(error.contains("StorageFull"), "{error}");
     assert_clean(&place, "no room");
+    // What is there can be had elsewhere all the same, and where nothing can be written any more.
+    let export = |how: How| {
+        let mut out = Vec::new();
+        let exported = volume::export(&place.paths(), VOLUME, false, &mut out, &|_| ()).unwrap();
+        assert_eq!(exported.how, how);
+        out
+    };
+    // No container has ever started with it here, and there is no lock.
+    let out = export(How::Live);
+    make_room();
+    drop(volume::hold(&place.paths().state(), VOLUME).unwrap().expect("a lock"));
+    fill();
+    assert!(export(How::Locked) == out);
+    assert!(out.len() > 3000 * 1024, "{}", out.len());
+    let root = place.root();
+    run("mount", &["-o", "remount,ro", root.to_str().unwrap()]);
+    assert!(export(How::Locked) == out);
+    run("mount", &["-o", "remount,rw", root.to_str().unwrap()]);
     assert_put_back(&place, "no room");
 
     make_room();

@@ -6,12 +6,13 @@ mod place;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use clap::Args;
 use rustix::fs::fstat;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use self::place::{Goal, Source, View};
 use super::declared::{Declared, DeclaredError};
@@ -20,7 +21,7 @@ use super::image::progress_bar;
 use super::out;
 use super::output::{Exit, Failure, complain, harmless};
 use crate::archive::{ArchiveError, Destination, Ids, Packed, Packer, Unpacked, decompressed, unpack};
-use crate::check::{MountKind, RootSource};
+use crate::check::{MountKind, RootSource, UserName};
 use crate::host::Paths;
 use crate::plan;
 use crate::running;
@@ -31,9 +32,12 @@ One of both is NAME:PATH, in a running container, with its volumes, its memory a
 from its root, and no link leads out of that. A file of the host with a colon in its name is ./a:b.
 
 As with cp -a, owners, modes, times, links, holes and extended attributes stay what they are. Owners are numbers as \
-the container has them: its root's files are root's on the host. What goes to a folder that is there goes into it, \
-DIR/. as what is in it; else it gets the name that is given. Links are copied as links, or followed where they end \
-with a slash. A file appears when it is whole, and takes the place of another one at once.
+the container has them: its root's files are root's on the host. With --owner all of it belongs to one user, by number \
+or by a name that is in the container's own /etc/passwd and /etc/group; on the host by one of the host's.
+
+What goes to a folder that is there goes into it, DIR/. as what is in it; else it gets the name that is given. Links \
+are copied as links, or followed where they end with a slash. A file appears when it is whole, and takes the place of \
+another one at once.
 
 With - it is a tar: on standard output, or on standard input for a folder that is there, also compressed by gzip, \
 zstd or xz. Members that would go through a link are refused.
@@ -47,11 +51,11 @@ Examples:
   wharf cp nginx:/etc/nginx/nginx.conf .
   wharf cp page.html nginx:/usr/share/nginx/html/
   wharf cp /srv/site/. nginx:/usr/share/nginx/html
-  wharf cp --owner 33:33 upload app:/var/lib/app
+  wharf cp --owner www-data upload app:/var/lib/app
   wharf cp db:/data - | zstd >data.tar.zst
   tar -c site | wharf cp - nginx:/usr/share/nginx/html
 
-Exit status: 0 all copied; 1 not all, or a file got shorter meanwhile; 2 for wrong usage.";
+Exit status: 0 copied, and notes say what was left out; 1 not all, or a file got shorter meanwhile; 2 for wrong usage.";
 
 /// Copy files out of a running container, or into it
 #[derive(Args)]
@@ -63,8 +67,10 @@ pub struct CpArgs {
     /// Where to: the same
     #[arg(value_name = "TO")]
     to: End,
-    /// Everything belongs to this user and group there, by number
-    #[arg(long, value_name = "UID[:GID]")]
+    /// Everything belongs to this user and group there, by name or by number
+    ///
+    /// A name alone is a user with its login group, a number alone is that of both.
+    #[arg(long, value_name = "USER[:GROUP]")]
     owner: Option<Owner>,
     /// With set-user-id and set-group-id bits and file capabilities of what comes out of a container
     #[arg(long)]
@@ -102,21 +108,69 @@ impl From<OsString> for End {
     }
 }
 
-/// User and group, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Owner(u32, u32);
+/// User and group; without one the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Owner(UserName, Option<UserName>);
 
 impl FromStr for Owner {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-        let id = |text: &str| {
-            let id = text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
-            id.ok_or("write numbers, as 33 or 33:33; `wharf exec NAME id USER` says which")
+        let one = |text: &str| match UserName::read(text) {
+            UserName::Id(u32::MAX) => Err("that number means nobody: ids go up to 4294967294"),
+            UserName::Name(name) if name.is_empty() || name.contains([':', '\n', '/']) => {
+                Err("write USER or USER:GROUP, as www-data, 33 or www-data:adm")
+            }
+            // Digits that are no number of Linux's are no name either.
+            UserName::Name(name) if name.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Err("that number is too large: ids go up to 4294967294")
+            }
+            known => Ok(known),
         };
-        Ok(Self(id(uid)?, id(gid)?))
+        match text.split_once(':') {
+            Some((user, group)) => Ok(Self(one(user)?, Some(one(group)?))),
+            None => Ok(Self(one(text)?, None)),
+        }
     }
+}
+
+impl Owner {
+    /// Their numbers, as whoever has this view knows them.
+    fn ids(&self, view: &View) -> Result<(u32, u32), CpError> {
+        let Self(user, group) = self;
+        match (user, group) {
+            (UserName::Id(uid), None) => return Ok((*uid, *uid)),
+            (UserName::Id(uid), Some(UserName::Id(gid))) => return Ok((*uid, *gid)),
+            _ => {}
+        }
+        match view {
+            View::Container { name, root, .. } => crate::exec::ids_in(root.as_fd(), user, group.as_ref())
+                .map_err(|failure| CpError::Owner { name: name.clone(), why: failure.problem }),
+            View::Host => host_ids(user, group.as_ref()),
+        }
+    }
+}
+
+/// By the host's user database.
+fn host_ids(user: &UserName, group: Option<&UserName>) -> Result<(u32, u32), CpError> {
+    let unknown = |what: &'static str, name: &str| CpError::HostOwner { what, name: name.to_owned() };
+    let (uid, own) = match user {
+        UserName::Id(uid) => (*uid, *uid),
+        UserName::Name(name) => {
+            let found = nix::unistd::User::from_name(name).ok().flatten();
+            let found = found.ok_or_else(|| unknown("user", name))?;
+            (found.uid.as_raw(), found.gid.as_raw())
+        }
+    };
+    let gid = match group {
+        None => own,
+        Some(UserName::Id(gid)) => *gid,
+        Some(UserName::Name(name)) => {
+            let found = nix::unistd::Group::from_name(name).ok().flatten();
+            found.ok_or_else(|| unknown("group", name))?.gid.as_raw()
+        }
+    };
+    Ok((uid, gid))
 }
 
 /// Why nothing is copied.
@@ -133,14 +187,23 @@ enum CpError {
     #[error("{0}")]
     Unseen(String),
     #[error(
+        "{0} has ended meanwhile: with it went its memory, and what was mounted in it can't have been copied; copy again \
+         when it runs"
+    )]
+    Ended(ContainerName),
+    #[error(
         "a tar on a terminal can't be read; lead it into the standard input, as in tar -c FOLDER | wharf cp - NAME:PATH"
     )]
     Terminal,
+    #[error("no owner for what is copied to {name}: {why}; give numbers, as --owner 33:33")]
+    Owner { name: ContainerName, why: String },
+    #[error("this host has no {what} `{name}`; give numbers, as --owner 33:33")]
+    HostOwner { what: &'static str, name: String },
     #[error("can't make a pipe")]
     Pipe(#[source] io::Error),
     #[error(
-        "{name} can't write there: its root is read-only; copy into a volume, a bind or memory (/tmp, /run, /var/tmp), \
-         or have the file say root = \"ephemeral\""
+        "{name} can't write there: its root is read-only, or what is mounted there; copy into a volume, a bind or \
+         memory (/tmp, /run, /var/tmp), or have the file say root = \"ephemeral\""
     )]
     ReadOnly { name: ContainerName, source: ArchiveError },
 }
@@ -175,9 +238,13 @@ fn view<'a>(end: &'a End, paths: &Paths) -> Result<(View, &'a [u8]), Failure> {
                 other => other?,
             };
             let record = running::find(paths, name)?.ok_or_else(|| CpError::NoRecord(name.clone()))?;
+            // That it is the container's is made sure of next, as long as it lives.
+            let pid = Pid::from_raw(main).ok_or_else(|| CpError::Ended(name.clone()))?;
+            let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| CpError::Ended(name.clone()))?;
             let root =
                 crate::exec::root(name, main).map_err(|failure| CpError::Unseen(failure.to_string()))?;
-            Ok((View::Container { name: name.clone(), root, ids: Ids { base: record.ids } }, path))
+            let (name, ids) = (name.clone(), Ids { base: record.ids });
+            Ok((View::Container { name, root, ids, process: Some(process) }, path))
         }
     }
 }
@@ -242,6 +309,7 @@ fn out_of(from: &End, paths: &Paths) -> Result<Exit, Failure> {
     });
     bar.finish_and_clear();
     written?;
+    lived(&view)?;
     Ok(told(&packed, &Unpacked::default()))
 }
 
@@ -253,17 +321,18 @@ fn into(to: &End, owner: Option<Owner>, paths: &Paths) -> Result<Exit, Failure> 
     }
     let (view, path) = view(to, paths)?;
     let folder = view.folder(path)?;
-    let into = destination(&view, folder, owner);
+    let into = destination(&view, folder, owner.as_ref())?;
     let bar = progress_bar(None);
     let unpacked = decompressed(stdin).and_then(|input| unpack(input, &into, &|count| bar.inc(count)));
     bar.finish_and_clear();
     let unpacked = unpacked.map_err(|error| refused(&view, error))?;
+    lived(&view)?;
     Ok(told(&Packed::default(), &unpacked))
 }
 
-fn destination(view: &View, folder: OwnedFd, owner: Option<Owner>) -> Destination {
-    let owner = owner.map(|Owner(uid, gid)| (uid, gid));
-    Destination { folder, ids: view.ids(), owner, durable: false, powerless: false }
+fn destination(view: &View, folder: OwnedFd, owner: Option<&Owner>) -> Result<Destination, CpError> {
+    let owner = owner.map(|owner| owner.ids(view)).transpose()?;
+    Ok(Destination { folder, ids: view.ids(), owner, durable: false, powerless: false })
 }
 
 /// From one to the other, through a pipe.
@@ -282,7 +351,7 @@ fn between(
     let avoid = fstat(&folder).ok().map(|stat| (stat.st_dev, stat.st_ino));
     // A copy of one file is as safe as can be; of many, as fast as cp's.
     let durable = matches!(source, Source::Other { .. });
-    let into = Destination { durable, powerless, ..destination(&to, folder, owner) };
+    let into = Destination { durable, powerless, ..destination(&to, folder, owner.as_ref())? };
     let (reader, writer) = io::pipe().map_err(CpError::Pipe)?;
     let bar = progress_bar(None);
     let ids = from.ids();
@@ -300,11 +369,20 @@ fn between(
     let packed = packed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     // Who ends first has the reason, and the other one only sees the pipe closed.
     match (packed, unpacked) {
-        (Ok(packed), Ok(unpacked)) => Ok(told(&packed, &unpacked)),
+        (Ok(packed), Ok(unpacked)) => {
+            lived(&from)?;
+            lived(&to)?;
+            Ok(told(&packed, &unpacked))
+        }
         (Err(error), Err(_)) if !error.is_broken_pipe() => Err(error.into()),
         (Err(error), Ok(_)) => Err(error.into()),
         (_, Err(error)) => Err(refused(&to, error)),
     }
+}
+
+/// Refuses to call something a copy where a container was there for a part of it only.
+fn lived(view: &View) -> Result<(), CpError> {
+    view.ended().map_or(Ok(()), |name| Err(CpError::Ended(name.clone())))
 }
 
 fn refused(view: &View, error: ArchiveError) -> Failure {
@@ -316,10 +394,17 @@ fn refused(view: &View, error: ArchiveError) -> Failure {
     }
 }
 
+/// How many notes are printed one by one: an archive may have one for each of its files.
+const NOTES_MAX: usize = 50;
+
 /// Says what wasn't copied as it was.
 pub(super) fn told(packed: &Packed, unpacked: &Unpacked) -> Exit {
-    for what in packed.left_out.iter().chain(&unpacked.left_out) {
+    let left_out = || packed.left_out.iter().chain(&unpacked.left_out);
+    for what in left_out().take(NOTES_MAX) {
         complain(&format!("note: left out: {}\n", harmless(what)));
+    }
+    if let more @ 1.. = left_out().count().saturating_sub(NOTES_MAX) {
+        complain(&format!("note: left out: {more} more\n"));
     }
     for what in &packed.changed {
         complain(&format!(
@@ -356,10 +441,18 @@ mod tests {
 
     #[test]
     fn owners() {
-        assert_eq!("33".parse(), Ok(Owner(33, 33)));
-        assert_eq!("33:0".parse(), Ok(Owner(33, 0)));
-        for wrong in ["", "www-data", "1:", ":1", "-1", "4294967295"] {
+        let name = |text: &str| UserName::Name(text.to_owned());
+        assert_eq!("33".parse(), Ok(Owner(UserName::Id(33), None)));
+        assert_eq!("33:0".parse(), Ok(Owner(UserName::Id(33), Some(UserName::Id(0)))));
+        assert_eq!("www-data".parse(), Ok(Owner(name("www-data"), None)));
+        assert_eq!("www-data:4".parse(), Ok(Owner(name("www-data"), Some(UserName::Id(4)))));
+        for wrong in ["", "1:", ":1", "a:b:c", "a/b", "4294967295", "4294967296"] {
             assert!(wrong.parse::<Owner>().is_err(), "{wrong}");
         }
+        let ids = |text: &str| text.parse::<Owner>().expect("an owner").ids(&View::Host);
+        assert_eq!(ids("33").ok(), Some((33, 33)));
+        assert_eq!((ids("root").ok(), ids("7:root").ok()), (Some((0, 0)), Some((7, 0))));
+        let error = ids("no-such-user").expect_err("nobody").to_string();
+        assert!(error.contains("no user `no-such-user`") && error.contains("numbers"), "{error}");
     }
 }

@@ -1,14 +1,15 @@
 //! Where something is copied from, and where to: on the host, or as a running container sees it.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat2, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::archive::Ids;
 use crate::spec::ContainerName;
 use crate::sys::explain;
+use crate::sys::process::is_alive;
 
 /// The most links that lead to one file (MAXSYMLINKS in the kernel's linux/namei.h).
 const LINKS_MAX: usize = 40;
@@ -20,7 +21,13 @@ pub(super) enum View {
     /// This command itself.
     Host,
     /// A running container: its root, by which the kernel finds its volumes and memory as well, and whose ids they are.
-    Container { name: ContainerName, root: OwnedFd, ids: Ids },
+    Container {
+        name: ContainerName,
+        root: OwnedFd,
+        ids: Ids,
+        /// Its first process: with that everything goes that it has mounted.
+        process: Option<OwnedFd>,
+    },
 }
 
 /// A path as it was typed, for messages.
@@ -49,6 +56,10 @@ pub(super) enum PlaceError {
     NoParent(String),
     #[error("{0} is a link that leads nowhere; remove it, or name what it should lead to")]
     Dangling(String),
+    #[error(
+        "{0} is a link of another user's in a folder where everybody may make some; remove it, or name what it leads to"
+    )]
+    Untrusted(String),
     #[error("{0} is no folder, and a folder can't take its place; remove it first, or name another place")]
     InTheWay(String),
     #[error("can't open {path}: {}", explain(*errno))]
@@ -94,6 +105,15 @@ impl View {
         match self {
             Self::Host => Ids { base: None },
             Self::Container { ids, .. } => *ids,
+        }
+    }
+
+    /// The container whose view it was, where that has ended since: what was mounted in it isn't seen any more, and its
+    /// memory is nobody's.
+    pub(super) fn ended(&self) -> Option<&ContainerName> {
+        match self {
+            Self::Container { name, process: Some(process), .. } if !is_alive(process.as_fd()) => Some(name),
+            _ => None,
         }
     }
 
@@ -161,6 +181,9 @@ impl View {
         match self.open(path, FOLDER) {
             Ok(folder) => return Ok(Goal { folder, path: source.name().unwrap_or_default().to_vec() }),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(Errno::ACCESS) if self.is_link(path) => {
+                return Err(PlaceError::Untrusted(self.shown(path).to_string()));
+            }
             Err(errno) => return Err(self.failed(path)(errno)),
         }
         let is_folder = matches!(source, Source::Folder { .. });
@@ -189,10 +212,46 @@ impl View {
                 return Ok(Goal { folder, path: name });
             }
             // As cp does, which writes where a link leads.
+            if let Self::Host = self {
+                return self.led_to(path, is_folder);
+            }
             let target = readlinkat(&folder, &*name, Vec::new()).map_err(self.failed(path))?.into_bytes();
             at = if target.starts_with(b"/") { target } else { [&above, &b"/"[..], &target].concat() };
         }
         Err(self.failed(path)(Errno::LOOP))
+    }
+
+    fn is_link(&self, path: &[u8]) -> bool {
+        let looked_at = self.open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC);
+        looked_at.and_then(fstat).is_ok_and(|look| FileType::from_raw_mode(look.st_mode) == FileType::Symlink)
+    }
+
+    /// Where a link of the host leads, by the kernel's own word: it doesn't follow those that somebody else has put into
+    /// /tmp (`fs.protected_symlinks`, proc_sys_fs(5)).
+    fn led_to(&self, path: &[u8], is_folder: bool) -> Result<Goal, PlaceError> {
+        let shown = || self.shown(path).to_string();
+        let file = self.open(path, OFlags::PATH | OFlags::CLOEXEC).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => PlaceError::Dangling(shown()),
+            Errno::ACCESS if self.is_link(path) => PlaceError::Untrusted(shown()),
+            errno => self.failed(path)(errno),
+        })?;
+        if is_folder {
+            return Err(PlaceError::InTheWay(shown()));
+        }
+        let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let real = readlinkat(CWD, own, Vec::new()).map_err(self.failed(path))?.into_bytes();
+        let moved = || PlaceError::Dangling(shown());
+        let (above, name) = split(&real).ok_or_else(moved)?;
+        let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let folder = openat2(CWD, &*above, FOLDER, Mode::empty(), how).map_err(|_| moved())?;
+        // That path is only words: what they name has to be what was found.
+        let (found, named) = (fstat(&file), statat(&folder, &*name, AtFlags::SYMLINK_NOFOLLOW));
+        match (found, named) {
+            (Ok(found), Ok(named)) if (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino) => {
+                Ok(Goal { folder, path: name })
+            }
+            _ => Err(moved()),
+        }
     }
 }
 
@@ -239,7 +298,7 @@ mod tests {
 
     fn container(root: &Path) -> View {
         let root = OwnedFd::from(fs::File::open(root).expect("a folder"));
-        View::Container { name: "web".parse().expect("a name"), root, ids: Ids { base: None } }
+        View::Container { name: "web".parse().expect("a name"), root, ids: Ids { base: None }, process: None }
     }
 
     #[test]
@@ -300,6 +359,41 @@ mod tests {
         }
         assert!(goal("/dangling", &file).contains("leads nowhere"));
         assert!(goal("/to-file", &dir).contains("a folder can't take its place"));
+    }
+
+    #[test]
+    fn links_of_the_host() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| root.path().join(path);
+        let bytes = |path: &str| at(path).into_os_string().into_encoded_bytes();
+        fs::create_dir(at("dir")).expect("made");
+        fs::write(at("dir/file"), "").expect("written");
+        symlink("dir/file", at("first")).expect("linked");
+        symlink("first", at("second")).expect("linked");
+        symlink("dir/none", at("dangling")).expect("linked");
+        let file = View::Host.source(&bytes("dir/file")).expect("a file");
+        let dir = View::Host.source(&bytes("dir")).expect("a folder");
+        let goal = View::Host.goal(&bytes("second"), &file).expect("a place");
+        assert_eq!(goal.path, b"file");
+        let folder = fstat(&goal.folder).expect("there");
+        let look = std::os::unix::fs::MetadataExt::ino(&at("dir").metadata().expect("there"));
+        assert_eq!(folder.st_ino, look);
+        let why = |path: &str, source: &Source| match View::Host.goal(&bytes(path), source) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert!(why("dangling", &file).contains("leads nowhere"));
+        assert!(why("second", &dir).contains("a folder can't take its place"));
+
+        // Another user's, in a folder for everybody. Only root can make one, and only a kernel that protects refuses.
+        let protects = fs::read_to_string("/proc/sys/fs/protected_symlinks").unwrap_or_default();
+        if rustix::process::geteuid().is_root() && protects.trim() == "1" {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+            fs::create_dir(at("all")).and_then(|()| fs::set_permissions(at("all"), mode)).expect("made");
+            symlink("../dir/file", at("all/trap")).expect("linked");
+            std::os::unix::fs::lchown(at("all/trap"), Some(1234), Some(1234)).expect("given away");
+            assert!(why("all/trap", &file).contains("a link of another user's"));
+        }
     }
 
     #[test]

@@ -46,8 +46,13 @@ pub(super) fn facts(paths: &Paths) -> Facts {
         briefly(move || this(|| containers(&paths)))
     });
     let declared = declared.seen();
-    let none = (Wanted::default(), Look::Unasked);
-    let (wanted, missing_images) = declared.seen().cloned().unwrap_or(none);
+    let (wanted, missing_images) = match declared {
+        Look::Seen(answer) => answer,
+        Look::OnlyRoot => (Wanted::default(), Look::OnlyRoot),
+        Look::Failed(why) => (Wanted::default(), Look::Failed(why)),
+        Look::Late(limit) => (Wanted::default(), Look::Late(limit)),
+        Look::Unasked => (Wanted::default(), Look::Unasked),
+    };
     let mut facts = look::look(paths, &wanted);
     let ended = |look: Option<look::Under<_>>| look.map_or(Look::Unasked, look::Under::seen);
     facts.files = files.seen();
@@ -137,7 +142,8 @@ fn containers(paths: &Paths) -> Result<Containers, Failure> {
     let names = |wanted: &dyn Fn(&ps::Row) -> bool| -> Vec<String> {
         rows.iter().filter(|row| wanted(row)).map(|row| row.name.clone()).collect()
     };
-    let due = |row: &ps::Row| row.needs_reload() || systemd.unit(&row.unit).is_ok_and(|unit| unit.reload_due);
+    let outdated = systemd.outdated(&ps::PATTERNS)?;
+    let due = |row: &ps::Row| row.needs_reload() || outdated.contains(&row.unit);
     Ok(Containers {
         known: rows.len(),
         active: rows.iter().filter(|row| is(row, "active")).count(),
@@ -146,6 +152,7 @@ fn containers(paths: &Paths) -> Result<Containers, Failure> {
             .filter(|row| is(row, "failed"))
             .map(|row| (row.name.clone(), row.status_text.clone()))
             .collect(),
+        restarting: names(&ps::Row::is_restarting),
         unhealthy: names(&|row| row.health == Some("unhealthy")),
         reload_due: names(&due),
     })

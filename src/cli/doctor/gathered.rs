@@ -1,5 +1,6 @@
 //! What goes into a report: texts that have been gone through, by their names in the archive.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::lease;
 use crate::net::nft::NFT;
 use crate::registry;
 use crate::report::{self, Report, Source};
-use crate::spec::{ContainerName, Data, Document, keys};
+use crate::spec::{ContainerName, keys};
 
 /// Larger files are no container files.
 const FILE_MAX: u64 = 1 << 20;
@@ -33,8 +34,14 @@ const LINES: &str = "300";
 /// Containers whose journals are in it.
 const CONTAINERS_MAX: usize = 100;
 
-/// Everything, each with its name.
-pub(super) fn all(paths: &Paths, lines: &str, doctor: &Value, journal: bool) -> Vec<(String, String)> {
+/// Everything, each with its name. `troubled` are containers whose journals matter most.
+pub(super) fn all(
+    paths: &Paths,
+    lines: &str,
+    doctor: &Value,
+    troubled: &[String],
+    journal: bool,
+) -> Vec<(String, String)> {
     let files = own_files(paths);
     let units = units(paths);
     let (sources, drop_ins) = (files.clone(), units.clone());
@@ -48,7 +55,11 @@ pub(super) fn all(paths: &Paths, lines: &str, doctor: &Value, journal: bool) -> 
             return vec![("README.txt".to_owned(), why.to_owned())];
         }
     };
-    let names: Vec<String> = containers(paths);
+    let mut names: Vec<String> = containers(paths);
+    // There may be more than there is time and room for.
+    let is_troubled =
+        |name: &String| troubled.iter().any(|it| it == name || name.ends_with('@') && it.starts_with(name));
+    names.sort_by_key(|name| !is_troubled(name));
     names.iter().for_each(|name| secrets.is_plain(name));
     let mut gathered = Gathered { secrets, files: Vec::new(), left_out: Vec::new(), begun: Instant::now() };
     gathered.text("doctor.txt", lines);
@@ -263,33 +274,65 @@ fn containers(paths: &Paths) -> Vec<String> {
 /// All that is known to be secret, wherever it may turn up again.
 fn secrets(paths: &Paths, files: &[OwnFile], units: &[(String, String)]) -> Secrets {
     let mut secrets = Secrets::default();
+    let mut named = BTreeSet::new();
     for (vocabulary, source) in files {
         redact::learn_toml(vocabulary, source, &mut secrets);
-        let (document, _) = Document::parse(source);
-        for file in named_files(&document) {
-            if let Some(text) = text(&paths.host(file)) {
-                redact::environment_file(&text, &mut secrets);
-                // A credential is all of its file.
-                if text.len() < 4096 {
-                    secrets.learn(&text);
-                }
-            }
-        }
+        named.extend(redact::named_files(source));
     }
-    units.iter().for_each(|(_, text)| redact::learn_unit(text, &mut secrets));
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker/config.json"));
-    for file in [registry::own_file(paths)].into_iter().chain(home) {
-        text(&file).iter().for_each(|text| redact::logins(text, &mut secrets));
+    for (_, text) in units {
+        redact::learn_unit(text, &mut secrets);
+        named.extend(redact::named_in_unit(text));
     }
-    learn_images(paths, &mut secrets);
     // What ran before a file was edited may still be what its program speaks of.
     let plans = [paths.plans(), paths.last_good(), paths.running(), held::folder(paths)];
     let transient = below(&paths.transient()).into_iter().filter(|path| path.is_dir());
     for path in plans.into_iter().chain(transient).flat_map(|folder| below(&folder)) {
         let value = text(&path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        value.iter().for_each(|value| learn_plan(value, &mut secrets));
+        value.iter().for_each(|value| learn_plan(value, &mut secrets, &mut named));
     }
+    for path in named.iter().flat_map(|path| every(&paths.host(path))).chain(credentials(paths)) {
+        let Some(text) = text(&path) else { continue };
+        redact::environment_file(&text, &mut secrets);
+        redact::logins(&text, &mut secrets);
+        // A credential is all of its file.
+        if text.len() < CREDENTIAL_MAX {
+            secrets.learn(&text);
+        }
+    }
+    // Of who asks, and of root, who the units run as.
+    let home = std::env::var_os("HOME").map(PathBuf::from).into_iter().chain([paths.host("/root")]);
+    let logins = home.map(|home| home.join(".docker/config.json")).chain([registry::own_file(paths)]);
+    for file in logins {
+        text(&file).iter().for_each(|text| redact::logins(text, &mut secrets));
+    }
+    learn_images(paths, &mut secrets);
     secrets
+}
+
+/// Larger ones are no passwords, and each of their lines would be looked for: keys and lists of certificates.
+const CREDENTIAL_MAX: usize = 64 << 10;
+
+/// A file, or all that a template's instances may have in its place: what `%i` stands for is a part of one name.
+fn every(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some((begins, rest)) = name.split_once('%') else { return vec![path.to_owned()] };
+    let ends = rest.rsplit_once('%').map_or(rest, |(_, rest)| rest);
+    let ends = ends.get(1..).unwrap_or_default();
+    let fits = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.len() >= begins.len() + ends.len() && name.starts_with(begins) && name.ends_with(ends)
+    };
+    below(path.parent().unwrap_or(path)).into_iter().filter(fits).collect()
+}
+
+/// Credentials: where units find those that are named without a path, and what running containers have been given, also
+/// of those that are encrypted (systemd.exec(5), `LoadCredential=`).
+fn credentials(paths: &Paths) -> Vec<PathBuf> {
+    let stores = ["/etc/credstore", "/run/credstore", "/usr/lib/credstore"].map(|store| paths.host(store));
+    let given = below(&paths.host("/run/credentials"))
+        .into_iter()
+        .filter(|folder| folder.file_name().is_some_and(|unit| is_ours(&unit.to_string_lossy())));
+    stores.into_iter().chain(given).flat_map(|folder| below(&folder)).collect()
 }
 
 /// What images have in their own environments, where it is called a secret: the rest are versions and paths.
@@ -306,33 +349,8 @@ fn learn_images(paths: &Paths, secrets: &mut Secrets) {
     }
 }
 
-/// Files of the host whose contents become part of an environment, or a credential.
-fn named_files(document: &Document) -> Vec<String> {
-    let texts = |data: &Data| -> Vec<String> {
-        match data {
-            Data::Text(text) => vec![text.clone()],
-            Data::List(values) => values.iter().filter_map(|value| value.text().map(str::to_owned)).collect(),
-            _ => Vec::new(),
-        }
-    };
-    let at = |path: &[&str]| {
-        document.get(path.iter().copied()).map(|entry| texts(&entry.value.data)).unwrap_or_default()
-    };
-    let credentials = ["LoadCredential", "LoadCredentialEncrypted"]
-        .iter()
-        .flat_map(|name| at(&["systemd", "Service", name]))
-        .filter_map(|credential| Some(credential.split_once(':')?.1.to_owned()));
-    at(&["environment-files"])
-        .into_iter()
-        .chain(at(&["systemd", "Service", "EnvironmentFile"]))
-        .map(|path| path.trim_start_matches('-').to_owned())
-        .chain(credentials)
-        .filter(|path| path.starts_with('/'))
-        .collect()
-}
-
-/// Environments and commands, wherever in a plan they are.
-fn learn_plan(value: &Value, secrets: &mut Secrets) {
+/// Environments and commands, wherever in a plan they are, and the files that it names.
+fn learn_plan(value: &Value, secrets: &mut Secrets, named: &mut BTreeSet<String>) {
     match value {
         Value::Object(entries) => {
             for (key, value) in entries {
@@ -340,15 +358,24 @@ fn learn_plan(value: &Value, secrets: &mut Secrets) {
                     ("environment", Value::Object(values)) => {
                         values.values().filter_map(Value::as_str).for_each(|value| secrets.learn(value));
                     }
+                    ("environment_files", Value::Array(files)) => {
+                        let paths = files.iter().filter_map(|file| file.get("path")?.as_str());
+                        named.extend(paths.map(str::to_owned));
+                    }
                     ("command" | "entrypoint", Value::Array(words)) => {
                         let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
                         redact::learn_command(&words, secrets);
                     }
-                    _ => learn_plan(value, secrets),
+                    // The unit's own text.
+                    ("unit", Value::String(text)) => {
+                        redact::learn_unit(text, secrets);
+                        named.extend(redact::named_in_unit(text));
+                    }
+                    _ => learn_plan(value, secrets, named),
                 }
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| learn_plan(value, secrets)),
+        Value::Array(values) => values.iter().for_each(|value| learn_plan(value, secrets, named)),
         _ => {}
     }
 }

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::output::{Exit, Failure, coloured, complain, plain, print};
+use crate::doctor::facts::Containers;
 use crate::doctor::judge::{judge, worst};
 use crate::doctor::{Line, State, look};
 use crate::host::Paths;
@@ -50,7 +51,8 @@ In the archive:
                            changes that are held back, the store's list, user
                            ids and addresses, the table inet wharf
   journal/                 the last 300 lines of this boot of each container,
-                           and of Wharf
+                           up to 100 of them, those in trouble first, and of
+                           Wharf
 
 Secrets are left out, and <left out> stands for them: all values of
 `environment`, of keys that Wharf doesn't know, and of settings of systemd
@@ -58,9 +60,10 @@ that may have any; of commands all but the program and the names of options;
 logins and queries in addresses. Environment files, credentials, logins at
 registries, and what is in volumes and images are not in it at all. What such
 files and keys hold is also hidden where it is found in the journal, and so is
-there what looks like a password, a token or a private key. Names, paths,
-addresses, ports, sizes and times are kept, and whatever else programs say:
-look through journal/ before you give it away, or use --no-journal.
+there what looks like a password, a token or a private key. A secret of three
+characters, or a number of five digits, can't be told from other words. Names,
+paths, addresses, ports, sizes and times are kept, and whatever else programs
+say: look through journal/ before you give it away, or use --no-journal.
 
 Examples:
   wharf doctor
@@ -130,8 +133,9 @@ pub fn run(args: &DoctorArgs, paths: &Paths) -> Result<Exit, Failure> {
             spinner.set_message("writing the report");
             let file = file.clone().unwrap_or_else(archive::default_name);
             let said = said(&lines, None);
-            let gathered =
-                gathered::all(paths, &people(&lines, false), &serde_json::to_value(&said)?, !no_journal);
+            let said = serde_json::to_value(&said)?;
+            let troubled = facts.containers.seen().map(Containers::troubled).unwrap_or_default();
+            let gathered = gathered::all(paths, &people(&lines, false), &said, &troubled, !no_journal);
             archive::write(&file, gathered)?;
             Some(file)
         }

@@ -232,10 +232,7 @@ fn in_force(shown: &Shown, unit: &Unit) -> Vec<(String, String)> {
     let peak = memory_peak.map(|peak| format!(", at most {}", bytes(peak))).unwrap_or_default();
     line("memory", memory.map(|memory| format!("{}{peak}", bytes(memory))));
     line("tasks", tasks.map(|tasks| tasks.to_string()));
-    line(
-        "CPU time",
-        cpu_time.map(|time| format!("{}.{:03} s", time / 1_000_000_000, time / 1_000_000 % 1000)),
-    );
+    line("CPU time", cpu_time.map(|time| format!("{}.{:03} s", time / 1_000_000, time / 1000 % 1000)));
     for (name, value) in limits {
         let Some(number) = value.as_u64() else { continue };
         match name.as_str() {

@@ -330,7 +330,7 @@ mod tests {
     use super::super::text::{Syntax, render};
     use super::*;
     use crate::cli::ps::problem::Problem;
-    use crate::usage::Sample;
+    use crate::usage::{Run, Sample};
 
     /// One of which all is known, one that doesn't run, and one on a host that counts nothing.
     fn seen() -> Vec<Seen> {
@@ -369,7 +369,7 @@ mod tests {
             problem: Some(Problem::ReloadDue),
             sample: Some(Sample {
                 at: Duration::ZERO,
-                run: None,
+                run: Run::default(),
                 usage,
                 network_at: Duration::ZERO,
                 network: Some(network),

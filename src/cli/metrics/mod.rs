@@ -19,11 +19,23 @@ Every declared container, running or not; what isn't known has no line. With
 --textfile the text goes into a file, at one moment and for everybody to read:
 node_exporter's textfile collector takes each *.prom of its folder. Twice a
 minute, for the folder of Debian: systemctl enable --now wharf-metrics.timer
-Another one is named by a drop-in: systemctl edit wharf-metrics.service
+
+Another folder is named by a drop-in: systemctl edit wharf-metrics.service
+  [Unit]
+  ConditionPathIsDirectory=
+  ConditionPathIsDirectory=/srv/textfile
+  [Service]
+  ExecStart=
+  ExecStart=/usr/bin/wharf metrics --textfile /srv/textfile/wharf.prom
+  ReadWritePaths=/srv/textfile
+
+OpenMetrics is what Prometheus itself reads. The Pushgateway and others that
+know no type `info` take --format prometheus.
 
 Examples:
   wharf metrics
-  wharf metrics | curl --data-binary @- http://collector.example/metrics/job/wharf
+  wharf metrics --format prometheus |
+    curl --data-binary @- http://pushgateway.example:9091/metrics/job/wharf
   wharf metrics --textfile /var/lib/prometheus/node-exporter/wharf.prom
 
 Exit status: 0 written; 1 not, and the file is what it was; 2 for wrong usage.";

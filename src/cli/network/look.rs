@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::NetworkError;
 use crate::check::{Container, Network as Chosen};
 use crate::cli::output::Failure;
 use crate::generate;
@@ -92,8 +93,10 @@ pub(super) fn look(paths: &Paths) -> Result<Network, Failure> {
     let leases: BTreeMap<ContainerName, Addresses> =
         lease::leased(&state)?.into_iter().map(|(name, lease)| (name, lease.addresses)).collect();
     let declared = declared(paths);
+    let records = running::all(paths)
+        .map_err(|source| NetworkError::Running { path: paths.shown(&paths.running()), source })?;
     let running: BTreeMap<ContainerName, Running> =
-        running::all(paths)?.into_iter().map(|running| (running.container.name.clone(), running)).collect();
+        records.into_iter().map(|running| (running.container.name.clone(), running)).collect();
     let interfaces = if paths.are_this_hosts() { net::interfaces().ok() } else { None };
     let on_it = |container: &&Container| container.network == Chosen::Default;
     let mut names: BTreeSet<&ContainerName> = leases.keys().collect();

@@ -3,6 +3,8 @@
 mod look;
 
 use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -71,6 +73,10 @@ Exit status: 0 shown; 1 there is none; 2 for wrong usage.")]
 enum NetworkError {
     #[error("there is no network `{0}`; there is `default`")]
     Unknown(String),
+    #[error("only root can look at the network of containers; try sudo")]
+    NotRoot,
+    #[error("can't read {}, which says what runs", .path.display())]
+    Running { path: PathBuf, source: io::Error },
     #[error("`host` is the host's own network; ip address and ss show it")]
     Host,
     #[error(
@@ -96,6 +102,9 @@ const KEYS: &[&str] = &["name", "ipv4", "ipv6", "containers", "running", "leases
 
 /// Runs the command.
 pub fn run(args: NetworkArgs, paths: &Paths) -> Result<Exit, Failure> {
+    if paths.are_this_hosts() && !rustix::process::geteuid().is_root() {
+        return Err(NetworkError::NotRoot.into());
+    }
     match args.command {
         Command::List { form } => list(paths, &form),
         Command::Inspect { name, json } => inspect(paths, &name, json),

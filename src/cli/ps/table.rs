@@ -147,7 +147,8 @@ fn paint_health(row: &Row) -> Option<&'static str> {
     }
 }
 
-fn shortened(text: &str, width: usize) -> String {
+/// A text of at most so many characters, with an ellipsis where it is cut.
+pub(in crate::cli) fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

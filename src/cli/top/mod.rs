@@ -80,6 +80,10 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// How soon the first numbers come that need two looks.
 const FIRST: Duration = Duration::from_millis(500);
 
+/// How many looks in a row may fail before it ends: systemd is away for a moment when it is executed anew, as by an
+/// upgrade of it.
+const PATIENCE: u32 = 5;
+
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text).map_err(|error| error.to_string())?;
     if interval < SHORTEST { Err("it must be 100ms or longer".to_owned()) } else { Ok(interval) }
@@ -89,6 +93,13 @@ fn interval(text: &str) -> Result<Duration, String> {
 #[derive(Debug, thiserror::Error)]
 #[error("`wharf top` draws on a terminal, and standard {0} is none; for text: wharf top --batch")]
 struct NoTerminal(&'static str);
+
+/// It can't be drawn upon.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`wharf top` moves the cursor, and TERM says that this terminal can't (dumb); for text: wharf top --batch"
+)]
+struct DumbTerminal;
 
 /// The terminal fails.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +118,9 @@ pub fn run(args: &TopArgs, paths: &Paths) -> Result<Exit, Failure> {
         if !is_one {
             return Err(Failure::usage(NoTerminal(name)));
         }
+    }
+    if std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+        return Err(Failure::usage(DumbTerminal));
     }
     // Before there is any other thread, D-Bus has one: it would not know that they are blocked.
     let signals = Signals::take(&[libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGWINCH])?;
@@ -138,9 +152,19 @@ fn interactive(mut gatherer: Gatherer<'_>, mut view: View, signals: &Signals) ->
     let mut due = now() + view.interval.min(FIRST);
     let colour = coloured(&io::stdout());
     let screen = Screen::enter().map_err(TerminalError)?;
+    let mut failed = 0;
     loop {
         if now() >= due {
-            before = std::mem::replace(&mut seen, gatherer.look()?);
+            match gatherer.look() {
+                Ok(look) => {
+                    before = std::mem::replace(&mut seen, look);
+                    (failed, view.trouble) = (0, None);
+                }
+                Err(error) if failed < PATIENCE => {
+                    (failed, view.trouble) = (failed + 1, Some(Failure::from(error).line()));
+                }
+                Err(error) => return Err(error.into()),
+            }
             due = now() + view.interval;
         }
         let lines = view.screen(&rows(&before, &seen), Screen::size(), Timestamp::now(), colour);

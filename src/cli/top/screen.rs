@@ -53,14 +53,16 @@ impl Screen {
         out.flush()
     }
 
-    /// Gives the terminal back and stops, as ctrl-z does, until somebody has this go on.
+    /// Gives the terminal back and stops, as ctrl-z does, until somebody has this go on; where nobody could, it goes on at
+    /// once.
     ///
     /// # Errors
     /// As [`Screen::enter`].
     pub(super) fn suspend(&self) -> io::Result<()> {
         leave();
-        // Not SIGTSTP, which may be ignored or blocked. A shell sees a stopped job either way.
-        kill_process(getpid(), Signal::STOP)?;
+        // Not SIGSTOP: after `ssh -t host wharf top` there is no shell that could have it go on, and the kernel passes
+        // this one over then (setpgid(2), "orphaned process groups").
+        kill_process(getpid(), Signal::TSTP)?;
         enter()
     }
 }

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::Timestamp;
 
+use crate::cli::output::plain;
 use crate::cli::ps::table::bytes;
 use crate::cli::usage::{Row, table};
 use crate::plan::health::{HEALTHY, STARTING, UNHEALTHY};
@@ -57,34 +58,47 @@ impl Sort {
         })
     }
 
-    /// Which comes first; of numbers the greater one, and what isn't known last.
-    fn order(self, a: &Row, b: &Row) -> Ordering {
+    /// Which comes first: of numbers the greater one, or the smaller one where that is turned round; what isn't known
+    /// comes last either way.
+    fn order(self, is_reversed: bool, a: &Row, b: &Row) -> Ordering {
+        let turned = |order: Ordering| if is_reversed { order.reverse() } else { order };
         // What isn't a number has no place among numbers; there is none, as no time between two looks is 0.
-        let greater = |a: Option<f64>, b: Option<f64>| b.partial_cmp(&a).unwrap_or(Ordering::Equal);
+        fn greater<T: PartialOrd>(
+            a: Option<T>,
+            b: Option<T>,
+            turned: impl Fn(Ordering) -> Ordering,
+        ) -> Ordering {
+            match (a, b) {
+                (Some(a), Some(b)) => turned(b.partial_cmp(&a).unwrap_or(Ordering::Equal)),
+                (a, b) => b.is_some().cmp(&a.is_some()),
+            }
+        }
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (None, None) => None,
             (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
         };
         match self {
-            Self::Name => Ordering::Equal,
-            Self::Cpu => greater(a.cpu, b.cpu),
-            Self::Memory => b.memory.cmp(&a.memory),
-            Self::Io => sum(b.read_rate, b.written_rate).cmp(&sum(a.read_rate, a.written_rate)),
-            Self::Network => sum(b.received_rate, b.sent_rate).cmp(&sum(a.received_rate, a.sent_rate)),
-            Self::Restarts => b.restarts.cmp(&a.restarts),
-            Self::Health => gravity(b).cmp(&gravity(a)),
+            Self::Name => turned(a.name.cmp(&b.name)),
+            Self::Cpu => greater(a.cpu, b.cpu, turned),
+            Self::Memory => greater(a.memory, b.memory, turned),
+            Self::Io => greater(sum(a.read_rate, a.written_rate), sum(b.read_rate, b.written_rate), turned),
+            Self::Network => {
+                greater(sum(a.received_rate, a.sent_rate), sum(b.received_rate, b.sent_rate), turned)
+            }
+            Self::Restarts => greater(a.restarts, b.restarts, turned),
+            Self::Health => greater(gravity(a), gravity(b), turned),
         }
         .then_with(|| a.name.cmp(&b.name))
     }
 }
 
-fn gravity(row: &Row) -> u8 {
+fn gravity(row: &Row) -> Option<u8> {
     match (row.state.as_str(), row.health) {
-        ("failed", _) => 4,
-        (_, Some(UNHEALTHY)) => 3,
-        (_, Some(STARTING)) => 2,
-        (_, Some(HEALTHY)) => 1,
-        _ => 0,
+        ("failed", _) => Some(4),
+        (_, Some(UNHEALTHY)) => Some(3),
+        (_, Some(STARTING)) => Some(2),
+        (_, Some(HEALTHY)) => Some(1),
+        _ => None,
     }
 }
 
@@ -108,6 +122,8 @@ pub(super) struct View {
     /// Part of a name.
     pub(super) filter: String,
     pub(super) interval: Duration,
+    /// Why what is shown is older than that.
+    pub(super) trouble: Option<String>,
     /// Whether keys are the filter's.
     editing: bool,
     /// How many rows are above the screen.
@@ -122,7 +138,7 @@ const KEYS: &str =
 
 impl View {
     pub(super) fn new(sort: Sort, reverse: bool, filter: String, interval: Duration) -> Self {
-        Self { sort, reverse, filter, interval, editing: false, above: 0, most: 0, page: 1 }
+        Self { sort, reverse, filter, interval, trouble: None, editing: false, above: 0, most: 0, page: 1 }
     }
 
     /// Takes a key.
@@ -177,10 +193,7 @@ impl View {
     /// The rows that are meant, in their order.
     pub(super) fn sorted(&self, rows: &[Row]) -> Vec<Row> {
         let mut rows: Vec<Row> = rows.iter().filter(|row| row.name.contains(&self.filter)).cloned().collect();
-        rows.sort_by(|a, b| self.sort.order(a, b));
-        if self.reverse {
-            rows.reverse();
-        }
+        rows.sort_by(|a, b| self.sort.order(self.reverse, a, b));
         rows
     }
 
@@ -204,11 +217,15 @@ impl View {
         lines.extend(table.into_iter().skip(self.above).take(self.page));
         lines.resize(height.saturating_sub(1).max(2), String::new());
         let foot = match (self.editing, shown.is_empty()) {
-            (true, _) => format!("Only names with: {}_  (enter: done, esc: all)", self.filter),
+            (true, _) => format!("Only names with: {}_  (enter: done, esc: all)", plain(&self.filter)),
             (false, true) if rows.is_empty() => {
                 "No container runs; `wharf ps` lists what is declared. q quit".to_owned()
             }
             (false, _) => KEYS.to_owned(),
+        };
+        let foot = match &self.trouble {
+            Some(why) if !self.editing => format!("As it was before: {}", plain(why)),
+            _ => foot,
         };
         lines.push(cut(foot, width));
         lines.truncate(height);
@@ -221,7 +238,7 @@ impl View {
             count => format!("{count} containers"),
         };
         if !self.filter.is_empty() {
-            text.push_str(&format!(", {} with \"{}\"", shown.len(), self.filter));
+            text.push_str(&format!(", {} with \"{}\"", shown.len(), plain(&self.filter)));
         }
         let known: Vec<f64> = shown.iter().filter_map(|row| row.cpu).collect();
         if !known.is_empty() {
@@ -302,8 +319,8 @@ mod tests {
             // The same key again, and another one.
             ("a", "web proxy db app"),
             ("c", "db web app proxy"),
-            ("R", "proxy app web db"),
-            ("x", "proxy app web db"),
+            ("R", "app web db proxy"),
+            ("x", "app web db proxy"),
         ] {
             typed(&mut view, keys);
             assert_eq!(names(&view), expected, "{keys}");
@@ -355,6 +372,16 @@ mod tests {
         assert_eq!(screen, expected);
     }
 
+    /// What can't be measured for a while is no end, and isn't shown as if it were.
+    #[test]
+    fn an_old_screen_says_so() {
+        let mut view = view();
+        view.trouble = Some("systemd did not answer ListUnitsByPatterns".to_owned());
+        let screen = view.screen(&rows(), (80, 8), Timestamp::UNIX_EPOCH, false);
+        assert_eq!(screen[7], "As it was before: systemd did not answer ListUnitsByPatterns");
+        assert!(screen[2].starts_with("db"), "{screen:?}");
+    }
+
     #[test]
     fn a_screen_of_any_size() {
         for width in [1, 5, 20, 40, 80, 300] {
@@ -363,9 +390,8 @@ mod tests {
                 key(&mut view, KeyCode::End);
                 let screen = view.screen(&rows(), (width, height), Timestamp::UNIX_EPOCH, false);
                 assert_eq!(screen.len(), height, "{width} {height}: {screen:?}");
-                let heads =
-                    [0, 1, height - 1].map(|line| screen.get(line).map_or(0, |line| line.chars().count()));
-                assert!(heads.iter().all(|length| *length <= width), "{width} {height}: {screen:?}");
+                let mut lengths = screen.iter().map(|line| line.chars().count());
+                assert!(lengths.all(|length| length <= width), "{width} {height}: {screen:?}");
             }
         }
     }

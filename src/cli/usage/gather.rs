@@ -23,7 +23,7 @@ use crate::plan::health;
 use crate::running;
 use crate::spec::ContainerName;
 use crate::usage::cgroup::{self, Depth};
-use crate::usage::{Sample, Usage};
+use crate::usage::{Run, Sample, Usage};
 
 /// A container as it was seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,7 +164,7 @@ impl<'a> Gatherer<'a> {
             known.run = run;
             let sample = group.and_then(|group| cgroup::read(group, self.depth)).map(|usage: Usage| Sample {
                 at: now(),
-                run: vitals.since,
+                run: Run { since: vitals.since, id: known.run.clone() },
                 usage,
                 network_at,
                 network: known.interface.as_ref().and_then(|name| interfaces.get(name)).copied(),

@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::net::Counters;
-    use crate::usage::{Sample, Usage};
+    use crate::usage::{Run, Sample, Usage};
 
     pub(super) fn seen(name: &str, at: u64, cpu: u64) -> Seen {
         let usage = Usage { cpu: Some(cpu), memory: Some(64 << 20), ..Usage::default() };
@@ -175,7 +175,7 @@ mod tests {
             image: None,
             digest: None,
             problem: None,
-            sample: Some(Sample { at, run: Some(1), usage, network_at: at, network }),
+            sample: Some(Sample { at, run: Run::default(), usage, network_at: at, network }),
         }
     }
 

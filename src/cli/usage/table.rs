@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Row;
-use crate::cli::ps::table::{age, bytes};
+use crate::cli::ps::table::{age, bytes, shortened};
 use crate::plan::health::{HEALTHY, UNHEALTHY};
 
 /// A column; the order is that on the screen.
@@ -63,6 +63,9 @@ impl Column {
     /// Columns that give way where there isn't room for all, the first one first.
     const YIELDING: [Self; 5] = [Self::State, Self::Up, Self::Tasks, Self::Limit, Self::Written];
 
+    /// And those that do when names are short already.
+    const YIELDING_LAST: [Self; 5] = [Self::Read, Self::Sent, Self::Received, Self::Restarts, Self::Health];
+
     fn is_text(self) -> bool {
         matches!(self, Self::Name | Self::State | Self::Health)
     }
@@ -97,8 +100,8 @@ impl Column {
     }
 }
 
-/// The head and a line for each row; at most `width` wide where that can be had by leaving columns out, and shortening
-/// names.
+/// The head and a line for each row; at most `width` wide, by leaving columns out, shortening names and, where there is
+/// room for next to nothing, cutting that.
 pub(in crate::cli) fn lines(rows: &[Row], now: Timestamp, width: Option<usize>, colour: bool) -> Vec<String> {
     let mut columns = Column::ALL.to_vec();
     let cells: Vec<Vec<String>> =
@@ -113,27 +116,37 @@ pub(in crate::cli) fn lines(rows: &[Row], now: Timestamp, width: Option<usize>, 
     let total = |columns: &[Column], widths: &[usize]| {
         columns.iter().map(|column| widths[place(*column)]).sum::<usize>() + 2 * (columns.len() - 1)
     };
+    let longest = widths[0];
     if let Some(width) = width {
         if total(&columns, &widths) > width {
-            widths[0] = widths[0].min(NAME_MAX);
+            widths[0] = longest.min(NAME_MAX);
         }
         for yielding in Column::YIELDING {
             if total(&columns, &widths) > width {
                 columns.retain(|column| *column != yielding);
             }
         }
-        let over = total(&columns, &widths).saturating_sub(width);
-        widths[0] = widths[0].saturating_sub(over).max(NAME_MIN.min(widths[0]));
+        let shortest = longest.min(NAME_MIN);
+        for yielding in Column::YIELDING_LAST {
+            if total(&columns, &widths) - widths[0] + shortest > width {
+                columns.retain(|column| *column != yielding);
+            }
+        }
+        let others = total(&columns, &widths) - widths[0];
+        widths[0] = longest.min(width.saturating_sub(others)).max(shortest);
     }
     let line = |cells: &dyn Fn(Column) -> String, paint: &dyn Fn(Column) -> Option<&'static str>| {
         let mut text = String::new();
-        for column in &columns {
-            let width = widths[place(*column)];
+        let mut room = width.unwrap_or(usize::MAX);
+        for (at, column) in columns.iter().enumerate() {
+            // Half a number is another number, so a column is there whole or not at all; but for the first.
+            let width = widths[place(*column)].min(if at == 0 { room } else { usize::MAX });
+            let gap = if at == 0 { "" } else { "  " };
+            let Some(left) = room.checked_sub(gap.len() + width) else { break };
+            room = left;
             let cell = shortened(&cells(*column), width);
             let padded = if column.is_text() { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
-            if !text.is_empty() {
-                text.push_str("  ");
-            }
+            text.push_str(gap);
             match paint(*column).filter(|_| colour) {
                 Some(code) => text.push_str(&format!("\x1b[{code}m{padded}\x1b[0m")),
                 None => text.push_str(&padded),
@@ -152,13 +165,6 @@ pub(in crate::cli) fn lines(rows: &[Row], now: Timestamp, width: Option<usize>, 
 /// How far a name is shortened where there isn't room for all: before columns give way, and after.
 const NAME_MAX: usize = 32;
 const NAME_MIN: usize = 8;
-
-fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
 
 #[cfg(test)]
 mod tests {
@@ -213,6 +219,19 @@ db          -       -       -       -          -           -       -      -     
         let text = lines(&rows, Timestamp::UNIX_EPOCH, Some(80), false);
         assert!(text.iter().all(|line| line.chars().count() <= 80), "{text:?}");
         assert!(text[1].contains('…'), "{text:?}");
+    }
+
+    /// A terminal overwrites its last column with what is beyond it, and shows numbers that nobody has.
+    #[test]
+    fn no_line_is_longer_than_the_terminal() {
+        let shown = |width| lines(&rows(), Timestamp::UNIX_EPOCH, Some(width), false);
+        for width in 1..140 {
+            let lines = shown(width);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
+        }
+        assert_eq!(shown(24), ["NAME      CPU  MEMORY", "nginx  112.3%   64.0M", "db          -       -"]);
+        let coloured = lines(&rows(), Timestamp::UNIX_EPOCH, Some(140), true);
+        assert!(coloured[2].contains("failed"), "{coloured:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use super::VolumesError;
+use super::{VolumesError, refuse_owed};
 use crate::archive::{Packed, Unpacked, decompressed};
 use crate::cli::cp::told;
 use crate::cli::image::{progress_bar, size};
@@ -17,7 +17,7 @@ use crate::volume::{self, DataError, Exported, How};
 pub(super) fn export(paths: &Paths, name: &str, to: Option<&Path>, live: bool) -> Result<Exit, Failure> {
     let bar = progress_bar(None);
     let mut done = None;
-    let written = out::write(to, |out| {
+    let written = out::write_private(to, |out| {
         done = Some(volume::export(paths, name, live, out, &|count| bar.inc(count))?);
         Ok::<(), DataError>(())
     });
@@ -34,6 +34,9 @@ pub(super) fn export(paths: &Paths, name: &str, to: Option<&Path>, live: bool) -
 
 /// Runs `wharf volume import`.
 pub(super) fn import(paths: &Paths, name: &str, from: &Path, replace: bool) -> Result<Exit, Failure> {
+    if replace {
+        refuse_owed(paths, name)?;
+    }
     let (input, bytes): (Box<dyn Read + Send>, Option<u64>) = if from.as_os_str() == "-" {
         let stdin = io::stdin();
         if stdin.is_terminal() {

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 
 use super::format::Form;
 use super::output::{Exit, Failure};
+use crate::held;
 use crate::host::Paths;
+use crate::spec::ContainerName;
 use crate::volume::snapshot::Snapshot;
 
 /// List, show, export, import and snapshot volumes
@@ -75,8 +77,9 @@ Exit status: 0 shown; 1 there is none; 2 for wrong usage.")]
     /// users; without devices and sockets. A volume that is in use is refused, unless --live says otherwise.
     #[command(after_help = "\
 Where the file system can have snapshots (btrfs, XFS with reflinks), one is written and dropped again, and its \
-container may start meanwhile. Elsewhere a start waits until all is written. A file is there whole and durable, or not \
-at all.
+container may start meanwhile. Elsewhere, and where the disk is full, a start waits until all is written. A file is \
+there whole and durable, or not at all; a new one can be read by root only, and one that takes another's place has its \
+mode.
 
 Examples:
   wharf volume export db -o db.tar
@@ -97,7 +100,8 @@ Exit status: 0 written; 1 not, or with --live a file got shorter meanwhile; 2 fo
     /// Make a volume of a tar
     ///
     /// Plain, or compressed by gzip, zstd or xz. Owners are the numbers in it: user 101 in the tar is user 101 in the
-    /// container. The volume is there when all of it is on the disk, or not at all.
+    /// container. The volume is there when all of it is on the disk, or not at all. Where the tar has no entry for the
+    /// folder itself, that keeps its owner and mode.
     #[command(after_help = "\
 With --replace the archive takes the place of a volume that is there, and that nobody uses, in one step: after a \
 power cut it is the one or the other, whole. What it was is gone then; `wharf volume snapshot` keeps it.
@@ -121,9 +125,10 @@ Exit status: 0 imported and durable; 1 not, and the volume is what it was; 2 for
     ///
     /// Without --yes it only lists them.
     #[command(after_help = "\
-Named are the volumes of every container file, also of one with mistakes and of every instance of a template; of what \
-runs; and of plans that something may fall back to. While one of these files can't be read, nothing is removed. What \
-has snapshots stays, too. What is removed is gone for good.
+Named are the volumes of every container file, also of one with mistakes, of one that is masked, and of every instance \
+of a template; of what runs; and of plans that something may fall back to. While one of these files can't be read, \
+nothing is removed. What has snapshots stays, too. What is removed is gone for good. With --yes what killed commands \
+have left goes as well.
 
 Examples:
   wharf volume prune
@@ -133,7 +138,8 @@ Examples:
 JSON: one object: volumes (name, path, bytes, entries, removed), kept (what stays for another reason than that it is \
 named, and why).
 
-Exit status: 0 listed, or removed; 1 something stays that should go; 2 for wrong usage.")]
+Exit status: 0 listed, or removed; 1 something stays that should go, as one that was named and has snapshots; 2 for \
+wrong usage.")]
     Prune {
         /// Only these
         names: Vec<String>,
@@ -207,6 +213,16 @@ Exit status: 0 all removed; 1 one is not; 2 for wrong usage.")]
 enum VolumesError {
     #[error("there is no volume `{name}`{hint}")]
     Unknown { name: String, hint: String },
+    #[error("only root can look at volumes; try sudo")]
+    NotRoot,
+    #[error("can't read {}, which says what uses volumes", .path.display())]
+    Users { path: PathBuf, source: io::Error },
+    #[error(
+        "volume {name} is put back as in snapshot {label} when {container} starts the next time, as its last change isn't \
+         known to work; what is put in its place now would go then: start and stop {container} first, or \
+         give that snapshot up: rm /var/lib/wharf/held/{container}.taken"
+    )]
+    Owed { name: String, label: String, container: ContainerName },
     #[error("volume {name} stays: {why}")]
     Needed { name: String, why: String },
     #[error("`{0}` can't be a snapshot's name: those with a dot are Wharf's own; take `-` or `_`")]
@@ -223,6 +239,9 @@ enum VolumesError {
 
 /// Runs the command.
 pub fn run(args: VolumeArgs, paths: &Paths) -> Result<Exit, Failure> {
+    if paths.are_this_hosts() && !rustix::process::geteuid().is_root() {
+        return Err(VolumesError::NotRoot.into());
+    }
     match args.command {
         Command::List { form, size } => list::list(paths, &form, size),
         Command::Inspect { name, json, size } => list::inspect(paths, &name, json, size),
@@ -233,6 +252,14 @@ pub fn run(args: VolumeArgs, paths: &Paths) -> Result<Exit, Failure> {
         Command::Snapshots { name, form } => snapshots::list(paths, name.as_deref(), &form),
         Command::Restore { name, label } => snapshots::restore(paths, &name, &label),
         Command::DropSnapshot { name, labels } => snapshots::drop(paths, &name, &labels),
+    }
+}
+
+/// Refuses to put something in the place of a volume that a start is to put back as it was.
+fn refuse_owed(paths: &Paths, name: &str) -> Result<(), VolumesError> {
+    match held::snapshots::owed(paths, name) {
+        Some((container, label)) => Err(VolumesError::Owed { name: name.to_owned(), label, container }),
+        None => Ok(()),
     }
 }
 

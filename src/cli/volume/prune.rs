@@ -11,7 +11,7 @@ use super::{VolumesError, busy};
 use crate::cli::image::size;
 use crate::cli::output::{Exit, Failure, chain, complain, harmless, print};
 use crate::host::Paths;
-use crate::volume::{self, snapshot};
+use crate::volume::{self, DataError, Size, snapshot};
 
 /// One that goes. The keys are documented in `--help` and stay.
 #[derive(Debug, Serialize)]
@@ -41,6 +41,8 @@ pub(super) fn run(paths: &Paths, names: &[String], yes: bool, json: bool) -> Res
             return Err(VolumesError::Needed { name: name.clone(), why }.into());
         }
     }
+    // First, as a snapshot that a killed export has left would keep its volume.
+    let cleared = if yes { volume::clear(paths).err() } else { None };
     let mut exit = Exit::Done;
     let mut answer = Answer { volumes: Vec::new(), kept: Vec::new() };
     for (file, way_out) in &users.unreadable {
@@ -49,20 +51,45 @@ pub(super) fn run(paths: &Paths, names: &[String], yes: bool, json: bool) -> Res
     }
     let wanted = if names.is_empty() { &there } else { names };
     for name in wanted.iter().filter(|name| users.unreadable.is_empty() && users.why_kept(name).is_none()) {
-        let labels: Vec<String> =
-            snapshot::list(paths, name)?.into_iter().map(|snapshot| snapshot.label).collect();
+        let labels: Vec<String> = match snapshot::list(paths, name) {
+            // Of an export they go with that, and while it is under way the volume stays.
+            Ok(snapshots) => snapshots
+                .into_iter()
+                .map(|snapshot| snapshot.label)
+                .filter(|label| !volume::is_export(label))
+                .collect(),
+            Err(error) => {
+                answer.kept.push(format!("{name} stays: {}", chain(&error)));
+                exit = Exit::Failed;
+                continue;
+            }
+        };
         if !labels.is_empty() {
             answer.kept.push(format!(
                 "{name} stays, as it has snapshots: wharf volume drop-snapshot {name} {}",
                 labels.join(" ")
             ));
+            // Who names it wants it gone.
+            if !names.is_empty() {
+                exit = Exit::Failed;
+            }
             continue;
         }
         let busy = busy(&format!("{} {name}", if yes { "removing" } else { "counting what is in" }));
         let counted = volume::size(paths, name);
-        let removed = if yes { volume::remove(paths, name) } else { Ok(()) };
+        // Large ones take their time, and somebody may have declared a container with this one meanwhile.
+        let needed = || match Users::of(paths) {
+            Err(error) => Some(chain(&error)),
+            Ok(users) => {
+                users.why_kept(name).or_else(|| Some(users.unreadable.first()?.0.clone() + " may name it"))
+            }
+        };
+        let removed = if yes { volume::remove_unless(paths, name, needed) } else { Ok(()) };
         drop(busy);
-        match counted.and_then(|counted| removed.map(|()| counted)) {
+        // What can't be counted can be removed all the same.
+        match removed
+            .and_then(|()| counted.or_else(|error| if yes { Ok(Size::default()) } else { Err(error) }))
+        {
             Ok(counted) => answer.volumes.push(Gone {
                 name: name.clone(),
                 path: paths.shown(&paths.state().join("volumes").join(name)),
@@ -71,13 +98,17 @@ pub(super) fn run(paths: &Paths, names: &[String], yes: bool, json: bool) -> Res
                 removed: yes,
             }),
             Err(error) => {
-                answer.kept.push(format!("{name} stays: {}", chain(&error)));
+                answer.kept.push(match error {
+                    DataError::Left { .. } => chain(&error),
+                    error => format!("{name} stays: {}", chain(&error)),
+                });
                 exit = Exit::Failed;
             }
         }
     }
-    if yes {
-        volume::clear(paths)?;
+    if let Some(error) = cleared {
+        answer.kept.push(format!("what killed commands have left stays: {}", chain(&error)));
+        exit = Exit::Failed;
     }
     tell(&answer, yes, json).map_err(|failure| failure.unread(exit))?;
     Ok(exit)

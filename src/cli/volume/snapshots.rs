@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::list::unknown;
-use super::{VolumesError, busy, taken};
+use super::{VolumesError, busy, refuse_owed, taken};
 use crate::cli::format::Form;
 use crate::cli::image::heading;
 use crate::cli::output::{Exit, Failure, print};
@@ -84,6 +84,7 @@ fn table(rows: &[Row]) -> String {
 
 /// Runs `wharf volume restore`.
 pub(super) fn restore(paths: &Paths, volume: &str, label: &str) -> Result<Exit, Failure> {
+    refuse_owed(paths, volume)?;
     let busy = busy(&format!("restoring {volume}"));
     let restored = snapshot::restore(paths, volume, label);
     std::mem::drop(busy);

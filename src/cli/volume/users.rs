@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
+use super::VolumesError;
 use crate::check::{Container, MountKind};
 use crate::generate;
 use crate::held;
@@ -13,6 +15,9 @@ use crate::plan::{self, Plan};
 use crate::running::{self, Running};
 use crate::spec::ContainerName;
 use crate::transient;
+
+/// The drop-ins of all containers are in the folder of this name.
+const FOR_ALL: &str = "container";
 
 /// How a container uses a volume.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -43,25 +48,22 @@ impl Users {
     ///
     /// # Errors
     /// The records of running containers can't be listed.
-    pub(super) fn of(paths: &Paths) -> io::Result<Self> {
+    pub(super) fn of(paths: &Paths) -> Result<Self, VolumesError> {
         let mut users = Self::default();
         let listing = generate::list(paths);
+        let mut good = BTreeSet::new();
         for (name, found) in &listing.containers {
-            let Some(files) = generate::read(paths, &listing, name, found) else { continue };
-            match plan::check(&files).container {
-                Some(container) => uses(&container, &mut users.declared),
-                None => {
-                    for source in std::iter::once(&files.main).chain(&files.drop_ins) {
-                        let whose = paths.shown(&source.path).display().to_string();
-                        match source.text.parse::<toml::Table>() {
-                            Ok(table) => texts(&toml::Value::Table(table), &whose, &mut users.texts),
-                            Err(_) => users.unreadable.push((whose, "wharf check")),
-                        }
-                    }
-                }
+            let files = generate::read(paths, &listing, name, found);
+            if let Some(container) = files.and_then(|files| plan::check(&files).container) {
+                uses(&container, &mut users.declared);
+                good.insert(name.to_string());
             }
         }
-        for running in running::all(paths)? {
+        users.other_files(paths, &good);
+        let records = running::all(paths);
+        for running in
+            records.map_err(|source| VolumesError::Users { path: paths.shown(&paths.running()), source })?
+        {
             uses(&running.container, &mut users.running);
         }
         let restart = "systemctl restart for its container";
@@ -71,25 +73,82 @@ impl Users {
             (paths.running(), restart),
             (held::folder(paths), "wharf apply"),
         ] {
-            users.records(paths, &folder, way_out)?;
+            users.records(paths, &folder, way_out);
         }
         for name in transient::names(paths) {
             let folder = transient::folder(paths, &name);
-            users.records(paths, &folder, "systemctl stop for its container")?;
+            users.records(paths, &folder, "systemctl stop for its container");
         }
         Ok(users)
     }
 
-    /// Plans and records of all kinds. In one that another version of Wharf has written, every text counts.
-    fn records(&mut self, paths: &Paths, folder: &Path, way_out: &'static str) -> io::Result<()> {
-        let entries = match fs::read_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
+    /// What is in all files that aren't those of a container as it would be started: those with mistakes, those that are
+    /// masked and may come back, those that no container can be called by, drop-ins without a file. Every text in them
+    /// counts.
+    fn other_files(&mut self, paths: &Paths, good: &BTreeSet<String>) {
+        for folder in paths.search().map(|above| above.join("containers")) {
+            for (file, path) in self.entries(paths, &folder) {
+                let (stem, files) = if let Some(stem) = file.strip_suffix(".toml.d") {
+                    let drop_ins = self.entries(paths, &path).into_iter();
+                    (
+                        stem,
+                        drop_ins.filter(|(file, _)| file.ends_with(".toml")).map(|(_, path)| path).collect(),
+                    )
+                } else if let Some(stem) = file.strip_suffix(".toml") {
+                    (stem, vec![path])
+                } else {
+                    continue;
+                };
+                // Those for all are in each of them.
+                if good.contains(stem) || (stem == FOR_ALL && !good.is_empty()) {
+                    continue;
+                }
+                files.iter().for_each(|path| self.file(paths, path));
+            }
+        }
+    }
+
+    fn file(&mut self, paths: &Paths, path: &Path) {
+        let whose = paths.shown(path).display().to_string();
+        // Of a mask, a device, there is nothing to read; a pipe would be waited for.
+        let text = match fs::metadata(path) {
+            Ok(look) if look.file_type().is_char_device() => return,
+            Ok(look) if look.is_file() => fs::read(path),
+            Ok(_) => Err(io::ErrorKind::InvalidInput.into()),
+            Err(error) => Err(error),
         };
-        for entry in entries {
-            let path = entry?.path();
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if hidden || path.extension().is_none_or(|extension| extension != "json") {
+        let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+        match text.map(|text| text.parse::<toml::Table>()) {
+            Ok(Ok(table)) => texts(&toml::Value::Table(table), &whose, &mut self.texts),
+            Ok(Err(_)) | Err(_) => self.unreadable.push((whose, "wharf check")),
+        }
+    }
+
+    /// What is in a folder, by name. One that is there and can't be read may have anything in it.
+    fn entries(&mut self, paths: &Paths, folder: &Path) -> Vec<(String, PathBuf)> {
+        let read = || -> io::Result<Vec<(String, PathBuf)>> {
+            let entries = match fs::read_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                other => other?,
+            };
+            let mut found = Vec::new();
+            for entry in entries {
+                let entry = entry?;
+                found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+            }
+            found.sort();
+            Ok(found)
+        };
+        read().unwrap_or_else(|_| {
+            self.unreadable.push((paths.shown(folder).display().to_string(), "ls and mount say more"));
+            Vec::new()
+        })
+    }
+
+    /// Plans and records of all kinds. In one that another version of Wharf has written, every text counts.
+    fn records(&mut self, paths: &Paths, folder: &Path, way_out: &'static str) {
+        for (file, path) in self.entries(paths, folder) {
+            if file.starts_with('.') || !file.ends_with(".json") {
                 continue;
             }
             let text = match fs::read(&path) {
@@ -112,7 +171,6 @@ impl Users {
                 self.texts.entry(volume).or_default().insert(whose.clone());
             }
         }
-        Ok(())
     }
 
     /// The names that files give to volumes, but for those of templates, which nobody can know.
@@ -224,8 +282,50 @@ mod tests {
 
         write("etc/wharf/containers/broken.toml", "image = \n");
         write("run/wharf/running/half.json", "{\"container\"");
+        // As one that is too large, or on a disk that fails.
+        fs::create_dir(root.path().join("etc/wharf/containers/folder.toml")).expect("made");
         let unreadable = Users::of(&paths).expect("read").unreadable;
         let files: Vec<&str> = unreadable.iter().map(|(file, _)| file.as_str()).collect();
-        assert_eq!(files, ["/etc/wharf/containers/broken.toml", "/run/wharf/running/half.json"]);
+        assert_eq!(
+            files,
+            [
+                "/etc/wharf/containers/broken.toml",
+                "/etc/wharf/containers/folder.toml",
+                "/run/wharf/running/half.json"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_doesnt_start_now_may_come_back() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        let with = |volume: &str| format!("image = 'a'\n[mounts]\n'/a' = {{ volume = '{volume}' }}\n");
+        for (path, text) in [
+            ("usr/lib/wharf/containers/masked.toml", with("masked")),
+            ("usr/lib/wharf/containers/linked.toml", with("linked")),
+            ("etc/wharf/containers/masked.toml", String::new()),
+            ("etc/wharf/containers/No Name.toml", with("nameless")),
+            ("etc/wharf/containers/gone.toml.d/a.toml", "[mounts]\n'/a' = { volume = 'alone' }\n".to_owned()),
+            ("usr/lib/wharf/containers/db.toml", with("vendors")),
+            ("etc/wharf/containers/db.toml", with("db")),
+        ] {
+            write(path, &text);
+        }
+        std::os::unix::fs::symlink("/dev/null", root.path().join("etc/wharf/containers/linked.toml"))
+            .expect("linked");
+        let users = Users::of(&Paths::new(root.path())).expect("read");
+        assert!(users.unreadable.is_empty(), "{:?}", users.unreadable);
+        for volume in ["masked", "linked", "nameless", "alone", "db"] {
+            assert!(users.why_kept(volume).is_some(), "{volume}");
+        }
+        let why = users.why_kept("masked");
+        assert_eq!(why.as_deref(), Some("/usr/lib/wharf/containers/masked.toml may name it"));
+        // What has another file in its place is nobody's.
+        assert_eq!(users.why_kept("vendors"), None);
     }
 }

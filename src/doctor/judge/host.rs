@@ -1,8 +1,10 @@
 //! The kernel, its file systems, and what else a machine has.
 
 use super::KERNEL;
+use crate::apparmor::Profiles;
 use crate::doctor::facts::{Cgroups, Clock, Confinement, Disk, FileSystem, Kernel, Look, Memory, Trial};
 use crate::doctor::{Line, few, size};
+use crate::plan::steps::PROFILE;
 
 /// What a kernel's release begins with: `6.1.0-44-amd64` is 6.1.
 pub(super) fn release(text: &str) -> (u32, u32) {
@@ -75,28 +77,31 @@ pub(super) fn seccomp(kernel: &Kernel) -> [Line; 1] {
 
 pub(super) fn overlayfs(kernel: &Kernel, trial: &Look<Trial>) -> [Line; 1] {
     const TOPIC: &str = "overlayfs";
-    let problem = trial.seen().and_then(|trial| trial.overlay.as_ref());
-    [match (kernel.overlayfs, problem) {
-        (_, Some(problem)) => Line::error(
+    // Nothing where it wasn't tried: nobody could, or what comes before it failed, which another line says.
+    let tried = trial.seen().and_then(|trial| trial.overlay.as_ref());
+    [match (kernel.overlayfs, tried) {
+        (_, Some(Err(problem))) => Line::error(
             TOPIC,
             format!("a root can't be put together: {problem}"),
             "dmesg may say more; the store has to be on a file system that overlayfs takes, such as ext4, XFS or btrfs",
         ),
-        (false, None) if trial.seen().is_none() => Line::error(
+        (false, None) => Line::error(
             TOPIC,
             "the kernel doesn't know it",
             "load it (modprobe overlay), or boot a kernel that has it (CONFIG_OVERLAY_FS)",
         ),
-        _ => {
+        (_, tried) => {
             // lowerdir+ of fsconfig(2), Linux 6.7: before that all layers share one page of options.
             let layers = if release(&kernel.release) >= (6, 7) {
                 "up to 500 layers"
             } else {
                 "names of layers share 4 kB"
             };
-            let tried =
-                if trial.seen().is_some() { "tried over mapped layers of the store" } else { "there" };
-            Line::ok(TOPIC, format!("{tried}; {layers}"))
+            let known = match tried {
+                Some(_) => "tried over mapped layers of the store",
+                None => "the kernel has it, and it was not tried",
+            };
+            Line::ok(TOPIC, format!("{known}; {layers}"))
         }
     }]
 }
@@ -158,19 +163,50 @@ pub(super) fn cgroups(cgroups: &Cgroups) -> [Line; 1] {
     }]
 }
 
-pub(super) fn confinement(confinement: &Confinement) -> [Line; 1] {
+pub(super) fn confinement(confinement: &Confinement) -> Vec<Line> {
     const TOPIC: &str = "confinement";
-    let Confinement { apparmor, selinux } = *confinement;
-    [match selinux {
+    let Confinement { apparmor, missing, selinux } = confinement;
+    let without = missing.iter().map(|(why, containers)| {
+        Line::error(TOPIC, format!("{} can't start: {why}", few(containers)), why.hint())
+    });
+    let mut lines: Vec<Line> = without.collect();
+    lines.push(match selinux {
         Some(true) => Line::note(
             TOPIC,
             "SELinux enforces; Wharf has no policy of its own and labels no files",
             "where a container fails without a reason: ausearch -m avc -ts recent",
         ),
         Some(false) => Line::ok(TOPIC, "SELinux is permissive"),
-        None if apparmor => Line::ok(TOPIC, "AppArmor is on, and containers run without a profile"),
-        None => Line::ok(TOPIC, "neither AppArmor nor SELinux is on"),
-    }]
+        None => profile(TOPIC, apparmor),
+    });
+    lines
+}
+
+/// Wharf's own, which comes on top of all else: without it containers run as well.
+fn profile(topic: &'static str, profiles: &Profiles) -> Line {
+    let load =
+        format!("apparmor_parser -r /etc/apparmor.d/{PROFILE}; containers have it from their next start");
+    match profiles {
+        Profiles::Off => Line::ok(topic, "neither AppArmor nor SELinux is on"),
+        Profiles::Hidden => {
+            Line::ok(topic, "AppArmor is on; which profiles are loaded can't be seen from here")
+        }
+        Profiles::Loaded(loaded) => match loaded.get(PROFILE).map(String::as_str) {
+            Some("enforce") => Line::ok(topic, format!("AppArmor is on, with the profile {PROFILE}")),
+            Some(mode) => Line::note(
+                topic,
+                format!("AppArmor is on, and the profile {PROFILE} keeps nobody from anything (mode {mode})"),
+                load,
+            ),
+            None => Line::note(
+                topic,
+                format!(
+                    "AppArmor is on, and containers run without the profile {PROFILE}, which is not loaded"
+                ),
+                load,
+            ),
+        },
+    }
 }
 
 /// 2001-09-09: what hasn't been set says earlier times.
@@ -182,7 +218,7 @@ pub(super) fn clock(clock: &Clock) -> [Line; 1] {
     const TOPIC: &str = "clock";
     let Clock { now, passed, synchronised } = *clock;
     let said = jiff::Timestamp::from_second(now).map_or_else(|_| now.to_string(), |time| time.to_string());
-    let hint = "have it set: systemctl enable --now systemd-timesyncd (or chrony), then timedatectl";
+    let hint = "have it set: systemctl enable --now systemd-timesyncd (or chronyd), then see timedatectl";
     if now < EVER_SET || now + LEEWAY < passed {
         return [Line::error(
             TOPIC,
@@ -199,26 +235,32 @@ pub(super) fn clock(clock: &Clock) -> [Line; 1] {
 
 /// Less than this stops starts and imports at once.
 const NOTHING: u64 = 16 << 20;
-/// Less than this, or than a twentieth, is little.
+/// Less than this is little, but for small ones.
 const LITTLE: u64 = 1 << 30;
+/// Less than a twentieth is little, where it isn't as much as this: of a large disk it is a lot.
+const PLENTY: u64 = 20 << 30;
 
 pub(super) fn disk(disk: &Disk) -> [Line; 1] {
     const TOPIC: &str = "disk";
-    let Disk { what, path, kind, size: whole, free, inodes, free_inodes, read_only } = disk;
+    let Disk { what, path, mount, kind, size: whole, free, inodes, free_inodes, read_only } = disk;
     let room = format!("{} of {} free", size(*free), size(*whole));
     let said = format!("{path} ({what}, {kind}): {room}");
-    let hint = if *what == "running containers" {
-        "see what fills it: du -xsh /run/* | sort -h"
-    } else {
-        "wharf image prune takes away what nothing needs; see what else fills it: du -xh /var | sort -h | tail"
+    let hint = match *what {
+        "running containers" => "see what fills it: du -xsh /run/* | sort -h",
+        "volumes" => {
+            "see what fills it: wharf volume list --size; wharf volume prune lists what nothing names"
+        }
+        _ => {
+            "wharf image prune takes away what nothing needs; see what else fills it: du -xh /var | sort -h | tail"
+        }
     };
     if *read_only {
-        let hint = format!("see why (dmesg), and mount it again: mount -o remount,rw {path}");
+        let hint = format!("see why (dmesg), and mount it again: mount -o remount,rw {mount}");
         return [Line::error(TOPIC, format!("{path} ({what}, {kind}) can't be written to"), hint)];
     }
     let few_inodes = *inodes > 0 && *free_inodes < inodes / 20;
     // /run is small by nature.
-    let little = (*free < whole / 20) || (*free < LITTLE && *whole > 4 * LITTLE);
+    let little = (*free < PLENTY.min(whole / 20)) || (*free < LITTLE && *whole > 4 * LITTLE);
     [if *free < NOTHING.min(whole / 20) {
         Line::error(TOPIC, format!("{said}; it is full"), hint)
     } else if *inodes > 0 && *free_inodes < 64 {
@@ -238,6 +280,8 @@ pub(super) fn disk(disk: &Disk) -> [Line; 1] {
 
 /// A tenth of a minute, in hundredths of a per cent.
 const STALLED: u32 = 1000;
+/// Less than a twentieth is little memory, where it isn't as much as this.
+const ROOMY: u64 = 4 << 30;
 
 pub(super) fn memory(memory: &Memory) -> [Line; 1] {
     const TOPIC: &str = "memory";
@@ -249,7 +293,7 @@ pub(super) fn memory(memory: &Memory) -> [Line; 1] {
             let share = stalled / 100;
             Line::warning(TOPIC, format!("{said}; in the last minute all waited for it for {share} %"), hint)
         }
-        _ if available < total / 20 => Line::warning(TOPIC, said, hint),
+        _ if available < ROOMY.min(total / 20) => Line::warning(TOPIC, said, hint),
         _ => Line::ok(TOPIC, said),
     }]
 }

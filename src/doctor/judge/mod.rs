@@ -49,7 +49,7 @@ pub fn judge(facts: &Facts) -> Vec<Line> {
     about(&mut lines, "confinement", confinement, host::confinement);
     about(&mut lines, "systemd", systemd, systemd::version);
     about(&mut lines, "generator", installed, systemd::generator);
-    about(&mut lines, "static units", installed, |installed| systemd::units(installed, units));
+    about(&mut lines, "static units", installed, |installed| systemd::units(installed, units, firewall));
     about(&mut lines, "machined", systemd, |systemd| systemd::machined(systemd, units));
     about(&mut lines, "journal", journal, systemd::journal);
     about(&mut lines, "name servers", resolver, |resolver| network::resolver(resolver, units));

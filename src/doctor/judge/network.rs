@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::unseen;
-use crate::doctor::facts::{Firewall, Forwarding, Look, Pools, Resolver};
+use crate::doctor::facts::{Firewall, Forwarding, Look, Passed, Pools, Resolver, Rules};
 use crate::doctor::{Line, count, few};
 
 pub(super) fn resolver(resolver: &Resolver, units: &Look<BTreeMap<String, String>>) -> [Line; 1] {
@@ -28,6 +28,9 @@ pub(super) fn resolver(resolver: &Resolver, units: &Look<BTreeMap<String, String
         Line::ok(TOPIC, servers.join(" "))
     }]
 }
+
+/// firewalld's own way for interfaces (firewall-cmd(1)). What containers may ask of the host is Wharf's table's to say.
+const TRUST: &str = "where a link is refused: firewall-cmd --permanent --zone=trusted --add-interface=wharf-+, then firewall-cmd --reload";
 
 /// Where README says what to let through.
 const LET_THROUGH: &str = "let `ct status dnat` and what comes from wharf-* through there: see \"With a firewall\" in README, or wharf-network(5)";
@@ -70,16 +73,27 @@ pub(super) fn firewall(firewall: &Firewall) -> Vec<Line> {
             false => Line::error(TOPIC, message, hint),
         });
     }
-    for (chain, mentions) in chains.seen().into_iter().flatten().filter(|(chain, _)| chain.drops) {
+    // Those that let nothing through but for rules about containers: whether these are enough can't be seen from here.
+    let mut by_rules = Vec::new();
+    for Passed { chain, rules } in chains.seen().into_iter().flatten() {
         let name = format!("{} {} {}", chain.family, chain.table, chain.name);
-        if *mentions {
-            continue;
+        let Rules { name_ours, close, pass_published } = *rules;
+        match (chain.drops || close, name_ours, pass_published) {
+            (false, _, _) => {}
+            (true, true, _) => by_rules.push(name),
+            (true, false, true) => lines.push(Line::note(
+                TOPIC,
+                format!("{name} lets published ports through; of links and what containers send, what its other rules allow"),
+                if managers.iter().any(|manager| manager == "firewalld") { TRUST } else { LET_THROUGH },
+            )),
+            (true, false, false) => {
+                let message = format!("{name} drops what is forwarded, published ports and links as well");
+                lines.push(match networked {
+                    0 => Line::note(TOPIC, message, LET_THROUGH),
+                    _ => Line::warning(TOPIC, message, LET_THROUGH),
+                });
+            }
         }
-        let message = format!("{name} drops what is forwarded, published ports and links as well");
-        lines.push(match networked {
-            0 => Line::note(TOPIC, message, LET_THROUGH),
-            _ => Line::warning(TOPIC, message, LET_THROUGH),
-        });
     }
     if !legacy.is_empty() {
         lines.push(Line::note(
@@ -102,10 +116,13 @@ pub(super) fn firewall(firewall: &Firewall) -> Vec<Line> {
         lines.push(line);
     }
     if lines.is_empty() {
-        let who = match managers.as_slice() {
-            [] => "nobody else's rules drop what is forwarded".to_owned(),
-            managers => {
+        let who = match (managers.as_slice(), by_rules.as_slice()) {
+            ([], []) => "nobody else's rules drop what is forwarded".to_owned(),
+            (managers, []) => {
                 format!("{} is in charge, and lets through what is forwarded", managers.join(" and "))
+            }
+            (_, names) => {
+                format!("{} lets through what its rules about wharf- interfaces say", few(names))
             }
         };
         let table = match (connected, intact.seen()) {

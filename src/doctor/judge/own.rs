@@ -1,5 +1,6 @@
 //! What is Wharf's own: leases, files, containers, images.
 
+use super::unseen;
 use crate::doctor::facts::{Containers, Files, Given, Ids, Look, Mark, Store};
 use crate::doctor::{Line, count, few, size};
 use crate::lease::IDS;
@@ -71,7 +72,7 @@ pub(super) fn ids(ids: &Ids) -> Vec<Line> {
         lines.push(Line::warning(
             TOPIC,
             format!("the next user that useradd makes gets {first} to {last}, which {container} has"),
-            "set SUB_UID_MAX and SUB_GID_MAX in /etc/login.defs to 524287: ids from 524288 up are for containers",
+            "in /etc/login.defs set SUB_UID_MIN and SUB_GID_MIN to 100000, SUB_UID_MAX and SUB_GID_MAX to 524287: ids from 524288 up are for containers",
         ));
     }
     if lines.is_empty() {
@@ -99,16 +100,29 @@ pub(super) fn files(files: &Files) -> [Line; 1] {
 
 pub(super) fn containers(containers: &Containers) -> Vec<Line> {
     const TOPIC: &str = "containers";
-    let Containers { known, active, failed, unhealthy, reload_due } = containers;
+    let Containers { known, active, failed, restarting, unhealthy, reload_due } = containers;
     let mut lines = Vec::new();
+    let unit_of = |name: &String| {
+        name.parse::<crate::spec::ContainerName>().map_or_else(|_| name.clone(), |name| name.unit())
+    };
     for (name, why) in failed {
         let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let unit =
-            name.parse::<crate::spec::ContainerName>().map_or_else(|_| name.clone(), |name| name.unit());
+        let unit = unit_of(name);
         lines.push(Line::error(
             TOPIC,
             format!("{name} has failed{why}"),
             format!("journalctl -x -u {unit}; then: systemctl restart {unit}"),
+        ));
+    }
+    if let Some(first) = restarting.first() {
+        let hint = format!(
+            "journalctl -x -u {} says why; wharf ps, how long each waits for its next start",
+            unit_of(first)
+        );
+        lines.push(Line::error(
+            TOPIC,
+            format!("started again and again, and ends each time: {}", few(restarting)),
+            hint,
         ));
     }
     if !unhealthy.is_empty() {
@@ -168,6 +182,8 @@ pub(super) fn store(store: &Store, missing: &Look<Vec<(String, String)>>) -> Vec
             "wharf fsck looks at all of it, and wharf fsck --repair puts right what can be",
         ));
     }
+    // Damage is known, and it is not known whether something is missing.
+    lines.extend(unseen(TOPIC, missing));
     for (image, container) in missing.seen().into_iter().flatten() {
         lines.push(Line::error(
             TOPIC,

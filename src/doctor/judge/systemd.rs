@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::SYSTEMD;
-use crate::doctor::facts::{Generator, Installed, Journal, Look, Systemd};
+use crate::doctor::facts::{Firewall, Generator, Installed, Journal, Look, Systemd};
+use crate::doctor::look::STATIC_UNITS;
 use crate::doctor::{Line, few};
 
 pub(super) fn version(systemd: &Systemd) -> [Line; 1] {
@@ -41,7 +42,7 @@ pub(super) fn version(systemd: &Systemd) -> [Line; 1] {
 }
 
 /// How to get back what the package brought.
-const AGAIN: &str = "install the package again: apt install --reinstall wharf (or packaging/install), then systemctl daemon-reload";
+const AGAIN: &str = "install it again: apt install --reinstall wharf, or dnf reinstall wharf, or the `install` that it came by; then systemctl daemon-reload";
 
 pub(super) fn generator(installed: &Installed) -> Vec<Line> {
     const TOPIC: &str = "generator";
@@ -68,7 +69,11 @@ pub(super) fn generator(installed: &Installed) -> Vec<Line> {
 /// What listens for changes; without it nothing is put right by itself.
 const LISTENERS: [&str; 2] = ["wharf-network.socket", "wharf-network.path"];
 
-pub(super) fn units(installed: &Installed, units: &Look<BTreeMap<String, String>>) -> [Line; 1] {
+pub(super) fn units(
+    installed: &Installed,
+    units: &Look<BTreeMap<String, String>>,
+    firewall: &Look<Firewall>,
+) -> [Line; 1] {
     const TOPIC: &str = "static units";
     let Installed { generator: _, executor: _, missing, masked } = installed;
     if !missing.is_empty() {
@@ -79,9 +84,11 @@ pub(super) fn units(installed: &Installed, units: &Look<BTreeMap<String, String>
         return [Line::warning(TOPIC, format!("masked: {}", few(masked)), hint)];
     }
     let Some(units) = units.seen() else { return [Line::ok(TOPIC, "all are installed")] };
+    // A container may be called wharf-something as well, and has a line of its own.
+    let is_static = |name: &str| STATIC_UNITS.contains(&name) || name.starts_with("wharf-network@");
     let failed: Vec<String> = units
         .iter()
-        .filter(|(name, state)| name.starts_with("wharf") && *state == "failed")
+        .filter(|(name, state)| is_static(name) && *state == "failed")
         .map(|(name, _)| name.clone())
         .collect();
     if !failed.is_empty() {
@@ -91,9 +98,9 @@ pub(super) fn units(installed: &Installed, units: &Look<BTreeMap<String, String>
         );
         return [Line::warning(TOPIC, format!("failed: {}", few(&failed)), hint)];
     }
-    // Containers want them, so before the first there are none.
+    // Containers with a network want them, so before the first there are none.
     let active = |name: &&&str| units.get(**name).is_some_and(|state| state == "active");
-    let some = units.iter().any(|(name, state)| name.contains("-container") && state == "active");
+    let some = firewall.seen().is_some_and(|firewall| firewall.connected > 0);
     let silent: Vec<String> =
         LISTENERS.iter().filter(|name| !active(name)).map(|name| (*name).to_owned()).collect();
     [if some && !silent.is_empty() {

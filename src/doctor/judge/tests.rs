@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::own::next_given;
 use super::{judge, worst};
+use crate::apparmor::{NotThere, Profiles};
 use crate::doctor::State::{self, Error, Note, Ok, Warning};
 use crate::doctor::facts::*;
 use crate::net::nft::ForwardChain;
+use crate::plan::steps::PROFILE;
 
 /// A host on which nothing is wrong.
 fn well() -> Facts {
@@ -22,9 +24,16 @@ fn well() -> Facts {
     let system = FileSystem { path: "/".to_owned(), kind: "ext4".to_owned(), ..FileSystem::default() };
     Facts {
         kernel: Look::Seen(kernel),
-        trial: Look::Seen(Trial { user_namespace: None, file_systems: vec![system], overlay: None }),
+        trial: Look::Seen(Trial {
+            user_namespace: None,
+            file_systems: vec![system],
+            overlay: Some(Result::Ok(())),
+        }),
         cgroups: Look::Seen(Cgroups { unified: true, controllers: texts("cpuset cpu io memory pids") }),
-        confinement: Look::Seen(Confinement { apparmor: true, selinux: None }),
+        confinement: Look::Seen(Confinement {
+            apparmor: profiles(&[(PROFILE, "enforce")]),
+            ..Confinement::default()
+        }),
         systemd: Look::Seen(Systemd {
             is_process_1: true,
             instead: "systemd".to_owned(),
@@ -77,6 +86,11 @@ fn well() -> Facts {
     }
 }
 
+fn profiles(loaded: &[(&str, &str)]) -> Profiles {
+    let loaded = loaded.iter().map(|(name, mode)| ((*name).to_owned(), (*mode).to_owned()));
+    Profiles::Loaded(loaded.collect())
+}
+
 fn texts(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
@@ -93,6 +107,7 @@ fn disk(size: u64, free: u64) -> Disk {
     Disk {
         what: "images and volumes",
         path: "/var/lib/wharf".to_owned(),
+        mount: "/var".to_owned(),
         kind: "ext4".to_owned(),
         size,
         free,
@@ -124,7 +139,7 @@ fn nothing_wrong() {
             "overlayfs: tried over mapped layers of the store; up to 500 layers",
             "idmapped mounts: ext4 at / maps ids",
             "cgroups: v2, with cpuset cpu io memory pids",
-            "confinement: AppArmor is on, and containers run without a profile",
+            "confinement: AppArmor is on, with the profile wharf-container",
             "systemd: version 257",
             "generator: /usr/lib/systemd/system-generators/wharf-generator",
             "static units: all are installed",
@@ -171,7 +186,7 @@ const CASES: &[Case] = &[
         },
     ),
     ("overlayfs", Error, "a root can't be put together: no", |facts| {
-        of(&mut facts.trial).overlay = Some("no".to_owned());
+        of(&mut facts.trial).overlay = Some(Err("no".to_owned()));
     }),
     ("idmapped mounts", Error, "no user namespace can be made: no", |facts| {
         of(&mut facts.trial).user_namespace = Some("no".to_owned());
@@ -193,6 +208,22 @@ const CASES: &[Case] = &[
     }),
     ("cgroups", Warning, "v2 without io, memory: these [limits] do not hold", |facts| {
         of(&mut facts.cgroups).controllers = texts("cpu cpuset pids");
+    }),
+    (
+        "confinement",
+        Note,
+        "AppArmor is on, and containers run without the profile wharf-container, which is not loaded",
+        |facts| of(&mut facts.confinement).apparmor = profiles(&[]),
+    ),
+    (
+        "confinement",
+        Note,
+        "AppArmor is on, and the profile wharf-container keeps nobody from anything (mode complain)",
+        |facts| of(&mut facts.confinement).apparmor = profiles(&[(PROFILE, "complain")]),
+    ),
+    ("confinement", Error, "db, web can't start: the AppArmor profile strict isn't loaded", |facts| {
+        let why = NotThere::NotLoaded("strict".to_owned());
+        of(&mut facts.confinement).missing.insert(why, texts("db web"));
     }),
     ("confinement", Note, "SELinux enforces; Wharf has no policy of its own and labels no files", |facts| {
         of(&mut facts.confinement).selinux = Some(true)
@@ -295,7 +326,7 @@ const CASES: &[Case] = &[
         "ip filter FORWARD drops what is forwarded, published ports and links as well (in charge: ufw)",
         |facts| {
             let firewall = of(&mut facts.firewall);
-            firewall.chains = Look::Seen(vec![(drops(), false)]);
+            firewall.chains = Look::Seen(vec![drops(Rules::default())]);
             firewall.managers = texts("ufw");
         },
     ),
@@ -305,8 +336,20 @@ const CASES: &[Case] = &[
         "ip filter FORWARD drops what is forwarded, published ports and links as well",
         |facts| {
             let firewall = of(&mut facts.firewall);
-            firewall.chains = Look::Seen(vec![(drops(), false)]);
+            firewall.chains = Look::Seen(vec![drops(Rules::default())]);
             firewall.networked = 0;
+        },
+    ),
+    (
+        "firewall",
+        Note,
+        "ip filter FORWARD lets published ports through; of links and what containers send, what its other rules allow (in charge: firewalld)",
+        |facts| {
+            let mut passed = drops(Rules { close: true, pass_published: true, name_ours: false });
+            passed.chain.drops = false;
+            let firewall = of(&mut facts.firewall);
+            firewall.chains = Look::Seen(vec![passed]);
+            firewall.managers = texts("firewalld");
         },
     ),
     ("firewall", Note, "the old iptables has tables, too: filter", |facts| {
@@ -407,6 +450,9 @@ const CASES: &[Case] = &[
     ("containers", Error, "web has failed: it was killed", |facts| {
         of(&mut facts.containers).failed = vec![("web".to_owned(), Some("it was killed".to_owned()))];
     }),
+    ("containers", Error, "started again and again, and ends each time: web", |facts| {
+        of(&mut facts.containers).restarting = texts("web");
+    }),
     ("containers", Warning, "unhealthy: web", |facts| of(&mut facts.containers).unhealthy = texts("web")),
     ("containers", Warning, "systemd hasn't read the files of web as they are now", |facts| {
         of(&mut facts.containers).reload_due = texts("web");
@@ -431,6 +477,9 @@ const CASES: &[Case] = &[
     ("images", Error, "app:1 is not in the store, and nothing fetches it: web can't start", |facts| {
         of(&mut facts.missing_images).push(("app:1".to_owned(), "web".to_owned()))
     }),
+    ("images", Warning, "no answer within 5 s", |facts| {
+        facts.missing_images = Look::Late(Duration::from_secs(5));
+    }),
     ("images", Warning, "no answer within 20 s", |facts| {
         facts.store = Look::Late(Duration::from_secs(20));
     }),
@@ -440,8 +489,9 @@ const CASES: &[Case] = &[
     ("user ids", Note, "not looked at: only root can", |facts| facts.ids = Look::OnlyRoot),
 ];
 
-fn drops() -> ForwardChain {
-    ForwardChain { family: "ip", table: "filter".to_owned(), name: "FORWARD".to_owned(), drops: true }
+fn drops(rules: Rules) -> Passed {
+    let (table, name) = ("filter".to_owned(), "FORWARD".to_owned());
+    Passed { chain: ForwardChain { family: "ip", table, name, drops: true }, rules }
 }
 
 #[test]
@@ -463,14 +513,58 @@ fn each_finding_alone() {
 #[test]
 fn what_is_let_through_is_no_finding() {
     let mut facts = well();
-    of(&mut facts.firewall).chains = Look::Seen(vec![(drops(), true)]);
+    let rules = Rules { name_ours: true, ..Rules::default() };
+    of(&mut facts.firewall).chains = Look::Seen(vec![drops(rules)]);
     of(&mut facts.firewall).managers = texts("ufw");
     let lines = judge(&facts);
     let line = lines.iter().find(|line| line.topic == "firewall").expect("a line");
     assert_eq!(
         (line.state, line.message.split(';').next()),
-        (Ok, Some("ufw is in charge, and lets through what is forwarded"))
+        (Ok, Some("ip filter FORWARD lets through what its rules about wharf- interfaces say"))
     );
+}
+
+/// What is no finding, though it looks like one: a disk that has plenty in a small part of it, nobody who listens where
+/// nobody needs it, a failed container that is called as Wharf's units are.
+#[test]
+fn well_all_the_same() {
+    let changes: [fn(&mut Facts); 4] = [
+        |facts| facts.disks = vec![Look::Seen(disk(10 << 40, 300 << 30))],
+        |facts| facts.memory = Look::Seen(Memory { total: 1 << 40, available: 30 << 30, stalled: None }),
+        |facts| {
+            of(&mut facts.units).remove("wharf-network.path");
+            of(&mut facts.firewall).connected = 0;
+        },
+        |facts| {
+            of(&mut facts.units).insert("wharf-shop-container.service".to_owned(), "failed".to_owned());
+        },
+    ];
+    for change in changes {
+        let mut facts = well();
+        change(&mut facts);
+        let lines = judge(&facts);
+        assert_eq!(worst(&lines), Ok, "{lines:#?}");
+    }
+}
+
+/// An overlay that was never tried isn't said to be well.
+#[test]
+fn what_was_not_tried() {
+    let mut facts = well();
+    *of(&mut facts.trial) = Trial { user_namespace: Some("no".to_owned()), ..Trial::default() };
+    let lines = judge(&facts);
+    let line = lines.iter().find(|line| line.topic == "overlayfs").expect("a line");
+    assert_eq!(line.message, "the kernel has it, and it was not tried; up to 500 layers");
+}
+
+/// A disk that can't be written to is mounted again by where it is mounted.
+#[test]
+fn the_way_out_of_a_read_only_disk() {
+    let mut facts = well();
+    of(&mut facts.disks[0]).read_only = true;
+    let lines = judge(&facts);
+    let hint = lines.iter().find(|line| line.topic == "disk").and_then(|line| line.hint.clone());
+    assert!(hint.is_some_and(|hint| hint.ends_with("remount,rw /var")), "{lines:#?}");
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! The kernel's abilities, by what it says of them itself.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::text;
+use crate::apparmor::Profiles;
+use crate::check::AppArmor;
 use crate::doctor::facts::{Cgroups, Confinement, Kernel, Look};
+use crate::host::Paths;
 
 /// Those that a container gets, as /proc/self/ns names them.
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
@@ -58,9 +62,17 @@ pub(super) fn cgroups() -> Look<Cgroups> {
     Look::Seen(Cgroups { unified, controllers: controllers.split_whitespace().map(str::to_owned).collect() })
 }
 
-pub(super) fn confinement() -> Look<Confinement> {
+pub(super) fn confinement(paths: &Paths, asked: &[(AppArmor, String)]) -> Look<Confinement> {
+    let apparmor = Profiles::read(paths);
+    let mut missing = BTreeMap::<_, Vec<String>>::new();
+    for (profile, container) in asked {
+        if let Err(why) = apparmor.choose(profile) {
+            missing.entry(why).or_default().push(container.clone());
+        }
+    }
     Look::Seen(Confinement {
-        apparmor: text("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y"),
+        apparmor,
+        missing,
         selinux: text("/sys/fs/selinux/enforce").map(|enforces| enforces == "1"),
     })
 }

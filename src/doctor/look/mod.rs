@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::facts::{Facts, Look};
-use crate::check::{Container, MountKind, Network, RootSource};
+use crate::check::{AppArmor, Container, MountKind, Network, RootSource};
 use crate::host::Paths;
 
 pub use system::STATIC_UNITS;
@@ -71,6 +71,8 @@ pub struct Wanted {
     pub networked: usize,
     /// Those that publish ports.
     pub publishing: Vec<String>,
+    /// What is to confine them: of which container.
+    pub profiles: Vec<(AppArmor, String)>,
 }
 
 impl Wanted {
@@ -92,6 +94,7 @@ impl Wanted {
                 }
                 RootSource::Folder(_) | RootSource::Image(_) => {}
             }
+            wanted.profiles.push((container.apparmor.clone(), name.clone()));
             wanted.networked += usize::from(container.network == Network::Default);
             if !container.publish.is_empty() {
                 wanted.publishing.push(name);
@@ -114,7 +117,10 @@ pub fn look(paths: &Paths, wanted: &Wanted) -> Facts {
         briefly(move || as_root(|| trial::trial(&paths, &binds)))
     });
     let cgroups = of_host().map(|_| briefly(kernel::cgroups));
-    let confinement = of_host().map(|_| briefly(kernel::confinement));
+    let confinement = of_host().map(|paths| {
+        let profiles = wanted.profiles.clone();
+        briefly(move || kernel::confinement(&paths, &profiles))
+    });
     let systemd = of_host().map(|paths| briefly(move || system::systemd(&paths)));
     let installed = all().map(|paths| briefly(move || system::installed(&paths)));
     let resolver = of_host().map(|paths| briefly(move || system::resolver(&paths)));
@@ -130,7 +136,10 @@ pub fn look(paths: &Paths, wanted: &Wanted) -> Facts {
     let disks: Vec<_> = of_host()
         .map(|paths| {
             let look = |(what, path): (&'static str, PathBuf)| briefly(move || system::disk(what, &path));
-            [("images and volumes", paths.state()), ("running containers", paths.runtime())].map(look)
+            let volumes = paths.clone();
+            let [state, runtime] =
+                [("images and volumes", paths.state()), ("running containers", paths.runtime())].map(look);
+            [state, briefly(move || system::volumes(&volumes)), runtime]
         })
         .into_iter()
         .flatten()
@@ -177,9 +186,14 @@ fn as_root<T>(look: impl FnOnce() -> Look<T>) -> Look<T> {
 fn found<T>(result: io::Result<T>) -> Look<T> {
     match result {
         Ok(found) => Look::Seen(found),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_root() => Look::OnlyRoot,
+        Err(error) if is_denied(&error) => Look::OnlyRoot,
         Err(error) => Look::Failed(error.to_string()),
     }
+}
+
+/// Whether it is refused to who asks, and root would be told.
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && !is_root()
 }
 
 /// A small file's text without white space around it; nothing where it can't be read.

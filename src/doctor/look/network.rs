@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{as_root, output, text};
-use crate::doctor::facts::{Firewall, Forwarding, Look, Pools};
+use crate::doctor::facts::{Firewall, Forwarding, Look, Passed, Pools, Rules};
 use crate::exec;
 use crate::host::Paths;
+use crate::image::chain;
 use crate::lease::{self, LeaseError};
 use crate::net::nft::{self, ForwardChain, NFT};
 use crate::net::route::PREFIX;
@@ -20,7 +21,11 @@ pub(super) fn firewall(paths: &Paths, networked: usize, publishing: Vec<String>)
     let has_nft = Path::new(NFT).exists();
     let chains = as_root(|| match nft::forward_chains() {
         Ok(chains) => {
-            Look::Seen(chains.into_iter().map(|chain| (chain.clone(), has_nft && mentions(&chain))).collect())
+            let passed = |chain: ForwardChain| {
+                let rules = if has_nft { rules(&chain) } else { Rules::default() };
+                Passed { chain, rules }
+            };
+            Look::Seen(chains.into_iter().map(passed).collect())
         }
         Err(error) => Look::Failed(error.to_string()),
     });
@@ -37,7 +42,7 @@ pub(super) fn firewall(paths: &Paths, networked: usize, publishing: Vec<String>)
         text(paths.host(path)).is_some_and(|text| text.lines().any(|l| l.trim() == line))
     };
     let managers = [
-        ("firewalld", paths.host("/run/firewalld.pid").exists()),
+        ("firewalld", exec::is_firewalld_running(paths)),
         ("ufw", is_on("/etc/ufw/ufw.conf", "ENABLED=yes")),
         ("docker", paths.host("/run/docker.sock").exists() || paths.host("/run/docker.pid").exists()),
     ];
@@ -66,11 +71,31 @@ fn table(paths: &Paths) -> Look<(usize, bool)> {
     }
 }
 
-/// Whether the table of a chain says anything about containers' interfaces. What it says is its administrator's.
-fn mentions(chain: &ForwardChain) -> bool {
+/// What the rules of a chain say.
+fn rules(chain: &ForwardChain) -> Rules {
     let limit = Duration::from_secs(2);
     output(NFT, &["list", "table", chain.family, &chain.table], limit, TABLE_MAX)
-        .is_ok_and(|text| text.contains(PREFIX))
+        .map_or_else(|_| Rules::default(), |text| rules_in(&text, &chain.name))
+}
+
+/// The same, of a table as nft lists it: a rule to a line, and braces around a chain's. What is said about containers'
+/// interfaces is their administrator's.
+fn rules_in(table: &str, chain: &str) -> Rules {
+    let begin = format!("chain {chain} {{");
+    let lines = table.lines().map(str::trim).skip_while(|line| *line != begin).skip(1);
+    let mut rules = Rules { name_ours: table.contains(PREFIX), ..Rules::default() };
+    for line in lines.take_while(|line| *line != "}") {
+        // A counter takes nothing away from what a rule is about: `counter packets 5 bytes 300 drop`.
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let verdict = match words.as_slice() {
+            ["counter", "packets", _, "bytes", _, rest @ ..] => rest.first(),
+            words => words.first(),
+        };
+        rules.close |= matches!(verdict, Some(&("drop" | "reject")));
+        rules.pass_published |=
+            !rules.close && line.starts_with("ct status dnat") && line.ends_with("accept");
+    }
+    rules
 }
 
 /// What the first start of a container with a network sets: path below /proc/sys, and name.
@@ -108,6 +133,8 @@ fn sysctl_files(paths: &Paths) -> Vec<(String, String)> {
         for line in text(&file).unwrap_or_default().lines() {
             let Some((key, value)) = line.split_once('=') else { continue };
             let key = key.trim().trim_start_matches('-').replace('/', ".");
+            // A pattern has those of all interfaces among it (sysctl.d(5)).
+            let key = key.replace(".*.", ".all.");
             // The same setting by its other name (Linux's ip-sysctl).
             let key = if key == "net.ipv4.conf.all.forwarding" { FORWARDING[0].1.to_owned() } else { key };
             if FORWARDING.iter().any(|(_, name)| *name == key) {
@@ -130,7 +157,8 @@ pub(super) fn pools(paths: &Paths) -> Look<Pools> {
                 clashes: pools.clashes(&routes.unwrap_or_default()),
             })
         }
-        Err(LeaseError::Io { source, .. }) => super::found(Err(source)),
+        Err(LeaseError::Io { source, .. }) if super::is_denied(&source) => Look::OnlyRoot,
+        Err(error @ LeaseError::Io { .. }) => Look::Failed(chain(&error)),
         Err(LeaseError::Damaged { .. } | LeaseError::Exhausted(_)) => {
             Look::Seen(Pools { damaged: true, ..Pools::default() })
         }
@@ -140,6 +168,24 @@ pub(super) fn pools(paths: &Paths) -> Look<Pools> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As nft lists the tables of firewalld, and of iptables with a last rule that drops.
+    #[test]
+    fn rules_of_others() {
+        let firewalld = "table inet firewalld {\n\tchain filter_FORWARD {\n\t\ttype filter hook forward priority filter + 10; policy accept;\n\t\tct state { established, related } accept\n\t\tct status dnat accept\n\t\tjump filter_FORWARD_POLICIES\n\t\treject with icmpx admin-prohibited\n\t}\n\n\tchain filter_OUTPUT {\n\t\tdrop\n\t}\n}\n";
+        let found = Rules { close: true, pass_published: true, name_ours: false };
+        assert_eq!(rules_in(firewalld, "filter_FORWARD"), found);
+        let strict = firewalld.replace("\t\tct status dnat accept\n", "");
+        assert_eq!(rules_in(&strict, "filter_FORWARD"), Rules { pass_published: false, ..found });
+        let counted = "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\tiifname \"wharf-*\" counter packets 1 bytes 2 accept\n\t\tcounter packets 5 bytes 300 drop\n\t}\n}\n";
+        assert_eq!(
+            rules_in(counted, "FORWARD"),
+            Rules { name_ours: true, close: true, pass_published: false }
+        );
+        let open = counted.replace("counter packets 5 bytes 300 drop", "ip saddr 192.0.2.1 drop");
+        assert!(!rules_in(&open, "FORWARD").close);
+        assert_eq!(rules_in("", "FORWARD"), Rules::default());
+    }
 
     #[test]
     fn files_that_forbid_forwarding() {
@@ -157,6 +203,10 @@ mod tests {
         // A file of the same name hides the vendor's.
         put("/etc/sysctl.d/10-a.conf", "");
         assert_eq!(sysctl_files(&paths), []);
+        put("/etc/sysctl.d/30-c.conf", "net/ipv6/conf/*/forwarding=0");
+        let forbids = ("/etc/sysctl.d/30-c.conf".to_owned(), "net.ipv6.conf.all.forwarding".to_owned());
+        assert_eq!(sysctl_files(&paths), [forbids]);
+        put("/etc/sysctl.d/30-c.conf", "");
         put("/etc/sysctl.conf", "net.ipv4.conf.all.forwarding=0");
         assert_eq!(sysctl_files(&paths), [("/etc/sysctl.conf".to_owned(), "net.ipv4.ip_forward".to_owned())]);
     }

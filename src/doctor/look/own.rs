@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{as_root, found, is_root, text};
+use super::{as_root, found, is_denied, is_root, text};
 use crate::doctor::facts::{Given, Ids, Look, Mark, Store};
 use crate::held;
 use crate::host::Paths;
@@ -14,8 +14,8 @@ use crate::plan::held::State;
 pub(super) fn ids(paths: &Paths) -> Look<Ids> {
     let leased = match lease::leased_ids(&paths.state()) {
         Ok(leased) => leased,
-        Err(LeaseError::Io { source, .. }) => return found(Err(source)),
-        Err(error) => return Look::Failed(error.to_string()),
+        Err(LeaseError::Io { source, .. }) if is_denied(&source) => return Look::OnlyRoot,
+        Err(error) => return Look::Failed(image::chain(&error)),
     };
     let mut ids = Ids::default();
     for (name, base) in leased {
@@ -102,7 +102,7 @@ pub(super) fn store(paths: &Paths) -> Look<Store> {
     };
     let look = || match look() {
         Ok(store) => Look::Seen(store),
-        Err(error) => Look::Failed(error.to_string()),
+        Err(error) => Look::Failed(image::chain(&error)),
     };
     // In another root it may be anybody's.
     if paths.are_this_hosts() && !is_root() { as_root(look) } else { look() }

@@ -104,9 +104,12 @@ pub(super) fn journal(paths: &Paths) -> Look<Journal> {
     // Each host has a folder under its own id there; without one nothing is written, whatever else is.
     let id = text(paths.host("/etc/machine-id")).unwrap_or_default();
     let folder = paths.host("/var/log/journal").join(&id);
+    // While it writes to memory it has this one open; on its way to the disk it takes it away (systemd-journald.service(8),
+    // `--flush`). A folder in /var may be from before Storage=volatile.
+    let volatile = paths.host("/run/log/journal").join(&id).join("system.journal");
     Look::Seen(Journal {
         listens: paths.host("/run/systemd/journal/socket").exists(),
-        persistent: !id.is_empty() && folder.is_dir(),
+        persistent: !id.is_empty() && folder.is_dir() && !volatile.exists(),
     })
 }
 
@@ -126,11 +129,12 @@ pub(super) fn disk(what: &'static str, path: &Path) -> Look<Disk> {
         let there: PathBuf = path.ancestors().find(|path| path.exists()).unwrap_or(path).canonicalize()?;
         let stat = rustix::fs::statvfs(&there)?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mount = super::trial::mount_of(&mounts, &there);
+        let (mount, kind) = super::trial::mount_of(&mounts, &there).unwrap_or_default();
         Ok(Disk {
             what,
             path: path.display().to_string(),
-            kind: mount.map(|(_, kind)| kind).unwrap_or_default(),
+            mount: mount.display().to_string(),
+            kind,
             size: stat.f_blocks * stat.f_frsize,
             free: stat.f_bfree * stat.f_frsize,
             inodes: stat.f_files,
@@ -139,6 +143,16 @@ pub(super) fn disk(what: &'static str, path: &Path) -> Look<Disk> {
         })
     };
     found(look())
+}
+
+/// Volumes, where they are on a disk of their own.
+pub(super) fn volumes(paths: &Paths) -> Look<Disk> {
+    let (state, volumes) = (paths.state(), paths.state().join("volumes"));
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+    match (device(&state), device(&volumes)) {
+        (Ok(one), Ok(other)) if one != other => disk("volumes", &volumes),
+        _ => Look::Unasked,
+    }
 }
 
 pub(super) fn memory() -> Look<Memory> {

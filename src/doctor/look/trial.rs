@@ -60,10 +60,7 @@ pub(super) fn trial(paths: &Paths, binds: &[(PathBuf, String)]) -> Look<Trial> {
     Look::Seen(Trial {
         user_namespace: None,
         // Where ids can't be mapped, that is what is to be said.
-        overlay: maps
-            .then(|| overlay(paths, &state, users.as_fd()).err())
-            .flatten()
-            .map(|error| error.to_string()),
+        overlay: maps.then(|| overlay(paths, &state, users.as_fd()).map_err(|error| error.to_string())),
         file_systems: places.into_values().collect(),
     })
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use base64::Engine;
 
-use super::looks::{hide_looks, is_secret_name};
+use super::commands::{command, learn_command};
+use super::looks::hide_looks;
+use super::units::{FILE_SETTINGS, is_plain_setting, path_in};
 use super::{LEFT_OUT, Secrets};
 use crate::report::Source;
 use crate::spec::keys::{Kind, Vocabulary};
@@ -40,9 +42,15 @@ pub fn toml(vocabulary: &Vocabulary, source: &std::sync::Arc<Source>) -> String 
 /// Learns what [`toml()`] leaves out.
 pub fn learn_toml(vocabulary: &Vocabulary, source: &std::sync::Arc<Source>, secrets: &mut Secrets) {
     // As far as it can be read: what is behind a mistake of syntax may be found in a message all the same.
-    let (document, _) = Document::parse(source);
-    each(vocabulary, &document.entries, &mut Vec::new(), &mut |_, keep, value, _| match keep {
-        Keep::Value => {}
+    let (document, mistakes) = Document::parse(source);
+    if !mistakes.is_empty() {
+        learn_lines(vocabulary, &source.text, secrets);
+    }
+    each(vocabulary, &document.entries, &mut Vec::new(), &mut |path, keep, value, _| match keep {
+        Keep::Value => {
+            path.iter().for_each(|key| secrets.learn_login(key));
+            learn_logins(value, secrets);
+        }
         Keep::Command => {
             let words: Vec<&str> = match &value.data {
                 Data::List(values) => values.iter().filter_map(Value::text).collect(),
@@ -54,6 +62,34 @@ pub fn learn_toml(vocabulary: &Vocabulary, source: &std::sync::Arc<Source>, secr
     });
 }
 
+/// The same by lines, of what is no TOML: a value without quotes, for one, is no value, and what is said of it has it.
+fn learn_lines(vocabulary: &Vocabulary, text: &str, secrets: &mut Secrets) {
+    let keys = |dotted: &str| -> Vec<String> {
+        dotted.split('.').map(|key| key.trim().trim_matches(['"', '\'']).to_owned()).collect()
+    };
+    let mut table = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            table = keys(name);
+        } else if let Some((key, value)) = line.split_once('=') {
+            let path = [table.clone(), keys(key)].concat();
+            if keep(vocabulary, &path) != Keep::Value {
+                for value in [value, value.split_once(" #").map_or("", |(value, _)| value)] {
+                    secrets.learn(value);
+                }
+            }
+        }
+    }
+}
+
+fn learn_logins(value: &Value, secrets: &mut Secrets) {
+    match &value.data {
+        Data::Text(text) => secrets.learn_login(text),
+        Data::List(values) => values.iter().for_each(|value| learn_logins(value, secrets)),
+        _ => {}
+    }
+}
+
 fn learn_all(value: &Value, secrets: &mut Secrets) {
     match &value.data {
         Data::Text(text) => secrets.learn(text),
@@ -63,38 +99,6 @@ fn learn_all(value: &Value, secrets: &mut Secrets) {
         Data::Table(entries) => entries.values().for_each(|entry| learn_all(&entry.value, secrets)),
         Data::Flag(_) | Data::Other(_) => {}
     }
-}
-
-/// Learns what of a command looks like no plain word: what options of secrets are given, logins, what has digits in it.
-pub fn learn_command(words: &[&str], secrets: &mut Secrets) {
-    let mut secret_follows = false;
-    for word in words.iter().skip(1) {
-        let (name, value) = word.split_once('=').map_or((*word, None), |(name, value)| (name, Some(value)));
-        if secret_follows && !word.starts_with('-') || looks_random(word) || word.contains('@') {
-            secrets.learn(word);
-        }
-        // USER:PASSWORD, as curl has it.
-        word.split(':').skip(1).filter(|part| looks_random(part)).for_each(|part| secrets.learn(part));
-        match value {
-            Some(value) if is_secret_name(name) => secrets.learn(value),
-            _ => {}
-        }
-        // -psecret, as MySQL's programs have it.
-        if let Some(attached) =
-            word.strip_prefix("-p").filter(|rest| rest.len() >= 4 && !rest.starts_with('-'))
-        {
-            secrets.learn(attached);
-        }
-        secret_follows = value.is_none() && word.starts_with('-') && is_secret_name(name);
-    }
-}
-
-/// Letters with digits among them, and no option or path.
-fn looks_random(word: &str) -> bool {
-    word.len() >= 6
-        && word.contains(|c: char| c.is_ascii_digit())
-        && word.contains(char::is_alphabetic)
-        && !word.starts_with(['-', '/'])
 }
 
 /// Every value that isn't a table, with its path and what may be kept of it.
@@ -171,185 +175,36 @@ fn shown(keep: Keep, value: &Value) -> String {
     }
 }
 
+/// Keys that somebody chose, a registry's for example, may have a login in them as values may.
 fn dotted(path: &[String]) -> String {
     let bare = |key: &str| {
         !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
     let key = |key: &String| {
-        if bare(key) { key.clone() } else { serde_json::Value::from(key.as_str()).to_string() }
+        if bare(key) { key.clone() } else { serde_json::Value::from(hide_looks(key)).to_string() }
     };
     path.iter().map(key).collect::<Vec<_>>().join(".")
 }
 
-/// A command's program and the names of its options; what they are given, and all other words, are left out.
-pub fn command(words: &[&str]) -> Vec<String> {
-    let word = |(at, word): (usize, &&str)| match word.split_once('=') {
-        _ if at == 0 && is_program(word) => (*word).to_owned(),
-        Some((name, _)) if name.starts_with("--") && is_option(name) => format!("{name}={LEFT_OUT}"),
-        None if word.starts_with("--") && is_option(word) => (*word).to_owned(),
-        _ if word.starts_with('-') && word.len() == 2 && is_option(word) => (*word).to_owned(),
-        _ => LEFT_OUT.to_owned(),
-    };
-    words.iter().enumerate().map(word).collect()
-}
-
-/// A path or a plain name. `command` may also be the first argument of the image's entrypoint, which can be anything.
-fn is_program(word: &str) -> bool {
-    let word = word.trim_start_matches(['-', '@', ':', '+', '!', '|']);
-    let is_in = |more: &'static [char]| move |c: char| c.is_ascii_alphabetic() || more.contains(&c);
-    match word.strip_prefix('/') {
-        Some(path) => path.chars().all(|c| c.is_ascii_digit() || is_in(&['/', '-', '_', '.', '+'])(c)),
-        None => !word.is_empty() && word.chars().all(is_in(&['-', '_', '.'])),
-    }
-}
-
-fn is_option(word: &str) -> bool {
-    word.chars().all(|c| c.is_ascii_alphabetic() || c == '-')
-}
-
-/// Settings of units whose values say how something runs and never what with.
-fn is_plain_setting(setting: &str) -> bool {
-    const BEGINNINGS: [&str; 31] = [
-        "After",
-        "Allowed",
-        "Before",
-        "Binds",
-        "CPU",
-        "Capability",
-        "ConditionPath",
-        "Conflicts",
-        "DefaultDependencies",
-        "Delegate",
-        "Device",
-        "IO",
-        "IPAddress",
-        "IgnoreOn",
-        "Kill",
-        "Limit",
-        "Memory",
-        "On",
-        "OOM",
-        "PartOf",
-        "Private",
-        "Protect",
-        "Requires",
-        "Restart",
-        "Restrict",
-        "Socket",
-        "StartLimit",
-        "Start",
-        "Timeout",
-        "Wants",
-        "Watchdog",
-    ];
-    const WHOLE: [&str; 35] = [
-        "AccuracySec",
-        "Accept",
-        "AllowIsolate",
-        "AmbientCapabilities",
-        "DeferReactivation",
-        "Documentation",
-        "FinalKillSignal",
-        "FreeBind",
-        "IgnoreSIGPIPE",
-        "JobTimeoutSec",
-        "ListenDatagram",
-        "ListenStream",
-        "LockPersonality",
-        "Nice",
-        "NoNewPrivileges",
-        "NonBlocking",
-        "NotifyAccess",
-        "Persistent",
-        "RandomizedDelaySec",
-        "ReadOnlyPaths",
-        "ReloadSignal",
-        "RemoveOnStop",
-        "RuntimeMaxSec",
-        "Service",
-        "Slice",
-        "SourcePath",
-        "StopWhenUnneeded",
-        "SuccessExitStatus",
-        "SurviveFinalKillSignal",
-        "SyslogIdentifier",
-        "SystemCallFilter",
-        "TasksMax",
-        "Type",
-        "UMask",
-        "Unit",
-    ];
-    WHOLE.contains(&setting)
-        // Environment= of the unit itself is one that begins like none of these.
-        || BEGINNINGS.iter().any(|beginning| setting.starts_with(beginning))
-}
-
-/// Programs of Wharf's, whose arguments are names.
-const OWN: [&str; 3] =
-    ["/usr/libexec/wharf/wharf-executor", "/usr/bin/wharf", "/usr/lib/systemd/systemd-socket-proxyd"];
-
-/// A unit's file: every setting with its key, and values that aren't secret. Comments go.
-pub fn unit(text: &str) -> String {
-    let mut out = String::new();
-    let mut goes_on = false;
-    for line in text.lines() {
-        let continues = line.ends_with('\\');
-        let trimmed = line.trim();
-        if goes_on {
-            goes_on = continues;
-            continue;
-        }
-        goes_on = continues;
-        if trimmed.is_empty() || trimmed.starts_with('[') {
-            let _ = writeln!(out, "{trimmed}");
-        } else if trimmed.starts_with(['#', ';']) {
-            goes_on = false;
-        } else if let Some((key, value)) = trimmed.split_once('=') {
-            let (key, value) = (key.trim(), value.trim());
-            let value = if continues {
-                LEFT_OUT.to_owned()
-            } else if key == "Description" || key == "LogExtraFields" || is_plain_setting(key) {
-                hide_looks(value)
-            } else if key.starts_with("Exec") {
-                unit_command(value)
-            } else {
-                LEFT_OUT.to_owned()
-            };
-            let key: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
-            let _ = writeln!(out, "{key}={value}");
-        } else {
-            let _ = writeln!(out, "{LEFT_OUT}");
-        }
-    }
-    out
-}
-
-/// Learns what [`unit()`] leaves out.
-pub fn learn_unit(text: &str, secrets: &mut Secrets) {
-    for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';', '['])) {
-        let (key, value) = line.split_once('=').unwrap_or(("", line));
-        let value = value.trim_end_matches('\\').trim();
-        if key.starts_with("Exec") {
-            learn_command(&value.split_whitespace().collect::<Vec<_>>(), secrets);
-        } else if key != "Description" && key != "LogExtraFields" && !is_plain_setting(key) {
-            secrets.learn(value);
-            for word in value.split_whitespace() {
-                let word = word.trim_matches(['"', '\'']);
-                // Environment= has several, and SetCredential= a name before a colon.
-                secrets.learn(word.split_once(['=', ':']).map_or(word, |(_, value)| value));
+/// Files of the host whose contents become part of an environment, or a credential, by what a container file says.
+pub fn named_files(source: &std::sync::Arc<Source>) -> Vec<String> {
+    let (document, _) = Document::parse(source);
+    let at = |path: &[&str]| -> Vec<String> {
+        match document.get(path.iter().copied()).map(|entry| &entry.value.data) {
+            Some(Data::Text(text)) => vec![text.clone()],
+            Some(Data::List(values)) => {
+                values.iter().filter_map(|value| value.text().map(str::to_owned)).collect()
             }
+            _ => Vec::new(),
         }
+    };
+    // What is in systemd's stores is learnt as a whole.
+    let keys = ["environment-files", "credentials", "encrypted-credentials"];
+    let mut named = keys.map(|key| at(&[key])).concat();
+    for setting in FILE_SETTINGS {
+        named.extend(at(&["systemd", "Service", setting]));
     }
-}
-
-fn unit_command(line: &str) -> String {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let program =
-        words.first().copied().unwrap_or_default().trim_start_matches(['-', '@', ':', '+', '!', '|']);
-    if OWN.contains(&program) {
-        return hide_looks(line);
-    }
-    command(&words).join(" ")
+    named.iter().filter_map(|value| path_in(value)).collect()
 }
 
 /// The values of a file of `NAME=value` lines are learnt; nothing of it is shown.
@@ -375,7 +230,8 @@ pub fn logins(text: &str, secrets: &mut Secrets) {
     }
 }
 
-/// The kernel's command line: the name of each option, and the values of those that matter to containers.
+/// The kernel's command line: the name of each option, and the values of those that matter to containers. What looks like
+/// no option is left out: a value in quotes has blanks in it (Documentation/admin-guide/kernel-parameters.rst).
 pub fn kernel_line(text: &str) -> String {
     const PLAIN: [&str; 11] = [
         "systemd.unified_cgroup_hierarchy",
@@ -390,12 +246,24 @@ pub fn kernel_line(text: &str) -> String {
         "lsm",
         "ipv6.disable",
     ];
-    let word = |word: &str| match word.split_once('=') {
-        Some((name, _)) if PLAIN.contains(&name) => word.to_owned(),
-        Some((name, _)) => format!("{name}={LEFT_OUT}"),
-        None => word.to_owned(),
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
     };
-    text.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+    let mut is_quoted = false;
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        let within = is_quoted;
+        is_quoted ^= word.matches('"').count() % 2 == 1;
+        words.push(match word.split_once('=') {
+            // It goes with what it is a part of.
+            _ if within => continue,
+            Some((name, _)) if PLAIN.contains(&name) && !is_quoted => word.to_owned(),
+            Some((name, _)) if is_name(name) => format!("{name}={LEFT_OUT}"),
+            None if is_name(word) => word.to_owned(),
+            _ => LEFT_OUT.to_owned(),
+        });
+    }
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -473,6 +341,14 @@ TimeoutStopSec = 20
     }
 
     #[test]
+    fn a_login_in_a_key() {
+        let source =
+            Source::new("wharf.toml", "[registries.\"https://me:hunter2@r.example\"]\ninsecure = true\n");
+        let text = toml(&HOST, &source);
+        assert!(text.starts_with("registries.\"https://<left out>@r.example\".insecure = true"), "{text}");
+    }
+
+    #[test]
     fn settings_of_the_host() {
         let source = Source::new(
             "wharf.toml",
@@ -492,25 +368,26 @@ TimeoutStopSec = 20
     }
 
     #[test]
-    fn units() {
-        let text = "# secret: hunter1\n[Service]\nType=notify\nEnvironment=A=hunter2\nExecStart=/usr/libexec/wharf/wharf-executor start web\nExecStartPre=-/usr/bin/x --token hunter3 \\\n  hunter4\nExecStopPost=+/usr/bin/y -k hunter5\nSetCredential=a:hunter6\nPassword hunter7\nTimeoutStopSec=5s\n";
-        assert_eq!(
-            unit(text),
-            "[Service]\nType=notify\nEnvironment=<left out>\nExecStart=/usr/libexec/wharf/wharf-executor start web\nExecStartPre=<left out>\nExecStopPost=+/usr/bin/y -k <left out>\nSetCredential=<left out>\n<left out>\nTimeoutStopSec=5s\n"
+    fn files_that_are_named() {
+        let source = Source::new(
+            "a.toml",
+            "environment-files = [\"/a.env\", \"-/b-%i.env\"]\n[systemd.Service]\nEnvironmentFile = \"-/c\"\nLoadCredential = [\"x:/d\", \"y\"]\nLoadCredentialEncrypted = \"z:/e\"\n",
         );
+        assert_eq!(named_files(&source), ["/a.env", "/b-%i.env", "/c", "/d", "/e"]);
+        let source = Source::new("a.toml", "credentials = [\"a\", \"b:/f\", \"c:stored\"]\n");
+        assert_eq!(named_files(&source), ["/f"]);
     }
 
+    /// What is no TOML is learnt by its lines: messages have parts of it.
     #[test]
-    fn what_units_have_is_learnt() {
+    fn a_value_without_quotes() {
+        let source = Source::new(
+            "a.toml",
+            "image = nginx:1.26\n[environment]\nPASSWORD = hunter2 # remark\n[systemd.\"Service\"]\nSetCredential = x hunter3\n",
+        );
         let mut secrets = Secrets::default();
-        learn_unit(
-            "[Service]\nEnvironment=\"A=hunter1\" B=hunter2\nSetCredential=x:hunter3\nExecStart=/x --token hunter4\nType=notify\n",
-            &mut secrets,
-        );
-        assert_eq!(
-            secrets.hide("hunter1 hunter2 hunter3 hunter4 notify"),
-            "<left out> <left out> <left out> <left out> notify"
-        );
+        learn_toml(&CONTAINER, &source, &mut secrets);
+        assert_eq!(secrets.hide("nginx:1.26 `hunter2` x hunter3"), "nginx:1.26 `<left out>` <left out>");
     }
 
     #[test]
@@ -532,6 +409,12 @@ TimeoutStopSec = 20
         assert_eq!(
             kernel_line("root=/dev/vda1 ro cgroup_enable=memory systemd.set_credential=x:hunter2 quiet\n"),
             "root=<left out> ro cgroup_enable=memory systemd.set_credential=<left out> quiet"
+        );
+        assert_eq!(
+            kernel_line(
+                "systemd.setenv=\"A=hunter1 hunter2 B=hunter3\" ro -- x:hunter4 \"apparmor=1 hunter5\" quiet"
+            ),
+            "systemd.setenv=<left out> ro -- <left out> <left out> quiet"
         );
     }
 }

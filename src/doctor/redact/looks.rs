@@ -3,13 +3,14 @@
 use super::LEFT_OUT;
 
 /// Words within the names of settings whose values are secret.
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 16] = [
     "pass",
     "secret",
     "token",
     "apikey",
     "api_key",
     "api-key",
+    "accesskey",
     "access_key",
     "access-key",
     "private",
@@ -21,10 +22,13 @@ const WORDS: [&str; 15] = [
     "dsn",
 ];
 
+/// Words that such names end with; within others they mean nothing (`keyboard`, `author`).
+const ENDS: [&str; 3] = ["key", "auth", "pw"];
+
 /// Whether what is called so is likely to be secret: `DB_PASSWORD`, `--api-key`.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    WORDS.iter().any(|word| name.contains(word)) || name == "key" || name.ends_with("_key") || name == "auth"
+    WORDS.iter().any(|word| name.contains(word)) || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// A text without what looks like a secret. Its lines stay lines.
@@ -52,7 +56,58 @@ pub fn hide_looks(text: &str) -> String {
 }
 
 fn hide_in_line(line: &str) -> String {
-    hide_assigned(&hide_in_addresses(&hide_tokens(line)))
+    hide_announced(&hide_assigned(&hide_in_addresses(&hide_issued(&hide_tokens(line)))))
+}
+
+/// Tokens that say by their beginning who issued them: GitHub, GitLab, Slack, AWS, Stripe, Vault, Docker.
+fn hide_issued(line: &str) -> String {
+    const BEGINNINGS: [&str; 15] = [
+        "ghp_",
+        "gho_",
+        "ghs_",
+        "ghu_",
+        "ghr_",
+        "github_pat_",
+        "glpat-",
+        "xoxb-",
+        "xoxp-",
+        "AKIA",
+        "ASIA",
+        "sk_live_",
+        "rk_live_",
+        "hvs.",
+        "dckr_pat_",
+    ];
+    /// The shortest of them, AWS's, have so many characters.
+    const LENGTH: usize = 20;
+    let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(is_token) {
+        let (before, word) = rest.split_at(at);
+        let (word, after) = word.split_at(word.find(|c: char| !is_token(c)).unwrap_or(word.len()));
+        let is_issued =
+            word.len() >= LENGTH && BEGINNINGS.iter().any(|beginning| word.starts_with(beginning));
+        out.push_str(before);
+        out.push_str(if is_issued { LEFT_OUT } else { word });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What database servers and the like say once, at their first start: `A temporary password is generated for
+/// root@localhost: x`.
+fn hide_announced(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let is_one = lower.contains("password")
+        && ["generated", "temporary", "initial"].iter().any(|word| lower.contains(word));
+    match line.rsplit_once(": ").filter(|_| is_one) {
+        Some((before, said)) if !said.trim().is_empty() && !said.trim().contains(char::is_whitespace) => {
+            format!("{before}: {LEFT_OUT}")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// JSON web tokens (RFC 7519): three parts in base64, the first of which begins with `{"`.
@@ -108,7 +163,8 @@ fn is_path_of(login: &str) -> bool {
     login.split_once('/').is_some_and(|(host, _)| !host.contains(':') && host.contains('.'))
 }
 
-/// What is assigned to a name of a secret: `password=x`, `"token": "x"`, `Authorization: Bearer x`, `--password x`.
+/// What is assigned to a name of a secret: `password=x`, `"token": "x"`, `Authorization: Bearer x`, `--password x`,
+/// `<password>x</password>`.
 fn hide_assigned(line: &str) -> String {
     let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let mut out = String::with_capacity(line.len());
@@ -123,7 +179,7 @@ fn hide_assigned(line: &str) -> String {
             continue;
         }
         let gap = rest.len() - rest.trim_start_matches(['"', '\'', ' ', '\\']).len();
-        let assigned = rest[gap..].starts_with(['=', ':']) && !rest[gap..].starts_with("://");
+        let assigned = rest[gap..].starts_with(['=', ':', '>']) && !rest[gap..].starts_with("://");
         let begins = if assigned {
             let value = &rest[gap + 1..];
             gap + 1 + (value.len() - value.trim_start_matches([' ', '=', '>']).len())
@@ -140,7 +196,7 @@ fn hide_assigned(line: &str) -> String {
                 value = after;
             }
         }
-        let length = length_of_value(value);
+        let length = if is_header(name) { length_of_header(value) } else { length_of_value(value) };
         if length > 0 {
             out.push_str(LEFT_OUT);
         }
@@ -150,7 +206,23 @@ fn hide_assigned(line: &str) -> String {
     out
 }
 
-/// How far a value goes: to its closing quote, or to what ends a word.
+/// Headers of HTTP whose values have blanks and semicolons in them.
+fn is_header(name: &str) -> bool {
+    ["cookie", "set-cookie", "authorization", "proxy-authorization"]
+        .iter()
+        .any(|header| name.eq_ignore_ascii_case(header))
+}
+
+/// How far such a value goes: where it isn't quoted itself, to the end of the line, or of what the header is quoted in.
+fn length_of_header(value: &str) -> usize {
+    if value.starts_with(['"', '\'', '\\']) {
+        return length_of_value(value);
+    }
+    value.find(['"', '\'']).unwrap_or(value.len())
+}
+
+/// How far a value goes: to its closing quote, or to the next blank. A password may have any other character in it, so
+/// only at its end are those that go on with a list taken for that.
 fn length_of_value(value: &str) -> usize {
     let value_of = |quote: char, skipped: usize| {
         let inner = &value[skipped..];
@@ -165,9 +237,10 @@ fn length_of_value(value: &str) -> usize {
     match value.chars().next() {
         Some(quote @ ('"' | '\'')) => value_of(quote, 1),
         _ if value.starts_with("\\\"") => value.len().min(value_of('"', 2)),
-        _ => value
-            .find(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '&' | ')' | '}' | ']'))
-            .unwrap_or(value.len()),
+        _ => {
+            let word = &value[..value.find(char::is_whitespace).unwrap_or(value.len())];
+            word.trim_end_matches([',', ';', ')', '}', ']']).len()
+        }
     }
 }
 
@@ -193,6 +266,19 @@ mod tests {
             ("run --password hunter2 --verbose", "run --password <left out> --verbose"),
             ("run --password=hunter2 x", "run --password=<left out> x"),
             ("run --pass-through --verbose", "run --pass-through --verbose"),
+            ("PASSWORD=hun,ter;2&x next", "PASSWORD=<left out> next"),
+            ("(token: hunter2), next", "(token: <left out>), next"),
+            ("<password>hunter2</password>", "<password><left out>"),
+            ("signingKey=hunter2 apiKey: hunter3", "signingKey=<left out> apiKey: <left out>"),
+            ("Cookie: a=hunter2; b=hunter3 x", "Cookie: <left out>"),
+            ("curl -H 'Cookie: a=hunter2; b=hunter3' x", "curl -H 'Cookie: <left out>' x"),
+            (
+                "[Note] A temporary password is generated for root@localhost: hQ3,>lf4eTkX",
+                "[Note] A temporary password is generated for root@localhost: <left out>",
+            ),
+            ("no temporary password: see the manual", "no temporary password: <left out> the manual"),
+            ("pushed by ghp_0123456789abcdefABCDEF, done", "pushed by <left out>, done"),
+            ("AKIA is no key, AKIAIOSFODNN7EXAMPLE is", "AKIA is no key, <left out> is"),
             ("a eyJhbGciOiJI.eyJzdWIi.SflKxw b", "a <left out> b"),
             ("eyJ is no token", "eyJ is no token"),
             ("the password is wrong", "the password is wrong"),

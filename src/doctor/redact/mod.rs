@@ -9,15 +9,17 @@
 //! - What looks like a secret is hidden in all texts ([`hide_looks`]): logins in addresses, what is assigned to a
 //!   `password` or a `token`, private keys.
 
+mod commands;
 mod files;
 mod looks;
+mod units;
 
 use std::collections::BTreeSet;
 
-pub use files::{
-    command, environment_file, kernel_line, learn_command, learn_toml, learn_unit, logins, toml, unit,
-};
+pub use commands::{command, learn_command};
+pub use files::{environment_file, kernel_line, learn_toml, logins, named_files, toml};
 pub use looks::{hide_looks, is_secret_name};
+pub use units::{learn_unit, named_in_unit, unit};
 
 /// What stands for what was left out.
 pub const LEFT_OUT: &str = "<left out>";
@@ -33,6 +35,11 @@ pub struct Secrets {
 
 /// Shorter values would be found in half of all words.
 const SHORTEST: usize = 4;
+
+/// What stands for a value that is hidden, and for a character of one that is about to be, while a text is gone through:
+/// characters of nobody's (Unicode's private use area), at which no word or address ends.
+const HIDDEN: &str = "\u{e001}";
+const BLURRED: char = '\u{e000}';
 
 impl Secrets {
     /// A word that is no secret, whatever has it for a value.
@@ -51,12 +58,28 @@ impl Secrets {
                 {
                     self.keep(value);
                 }
-                if let Some((login, _)) = part.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')) {
-                    self.keep(login);
-                    self.keep(login.split_once(':').map_or("", |(_, password)| password));
+                if part.contains("://") {
+                    self.learn_login(part);
                 }
             }
         }
+    }
+
+    /// Keeps in mind what of an address is the login, also where its scheme is missing: what is said of an address that
+    /// may have neither has it without.
+    pub fn learn_login(&mut self, address: &str) {
+        let (is_whole, rest) = address.split_once("://").map_or((false, address), |(_, rest)| (true, rest));
+        let Some((login, place)) = rest.rsplit_once('@') else { return };
+        // A digest behind a tag, and somebody's mail.
+        let is_another = place.starts_with("sha") || login.contains('/') || !login.contains(':');
+        if !is_whole && is_another {
+            return;
+        }
+        let password = login.split_once(':').map_or("", |(_, password)| password);
+        self.keep(login);
+        self.keep(password);
+        // As who logs in with it has it.
+        self.keep(&unescaped(password));
     }
 
     fn keep(&mut self, value: &str) {
@@ -71,25 +94,47 @@ impl Secrets {
             && value.bytes().all(in_path)
             && value.split('/').all(|name| name.len() <= 20);
         let is_word = WORDS.contains(&value.to_ascii_lowercase().as_str());
-        if value.len() >= SHORTEST && !(is_number || is_path || is_word) {
-            self.values.insert((std::cmp::Reverse(value.len()), value.to_owned()));
+        // Of any private key, by which it is known for one.
+        let is_frame = value.starts_with("-----") && !value.contains('\n');
+        if value.len() >= SHORTEST && !(is_number || is_path || is_word || is_frame) {
+            // As programs that log JSON write it, where that is something else.
+            let quoted = serde_json::Value::from(value).to_string();
+            for value in [value, &quoted[1..quoted.len() - 1]] {
+                self.values.insert((std::cmp::Reverse(value.len()), value.to_owned()));
+            }
         }
     }
 
     /// A text without them, and without what looks like one.
     pub fn hide(&self, text: &str) -> String {
-        self.hide_known(&hide_looks(text))
+        let there = self.there(text);
+        let mut text = text.to_owned();
+        // What looks like the end of a secret may be the middle of one that is known, and what is known may be the name
+        // by which another is told (`password`): so neither is done with before the other begins.
+        for value in &there {
+            text = replaced(&text, value, &blurred(value));
+        }
+        text = hide_looks(&text);
+        for value in &there {
+            text = replaced(&text, &blurred(value), HIDDEN);
+        }
+        uncovered(&text)
     }
 
     /// A text without them.
     pub fn hide_known(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (_, value) in &self.values {
-            if !self.plain.contains(value) && text.contains(value.as_str()) {
-                text = without(&text, value);
-            }
-        }
-        text
+        let hidden =
+            self.there(text).iter().fold(text.to_owned(), |text, value| replaced(&text, value, HIDDEN));
+        uncovered(&hidden)
+    }
+
+    /// Those that a text has, the longest first.
+    fn there(&self, text: &str) -> Vec<&str> {
+        let runs = Runs::of(text);
+        let values = self.values.iter().map(|(_, value)| value.as_str());
+        let is_there =
+            |value: &&str| runs.may_have(value) && !self.plain.contains(*value) && text.contains(value);
+        values.filter(is_there).collect()
     }
 
     /// The same for every text of a JSON value; keys stay.
@@ -105,8 +150,65 @@ impl Secrets {
     }
 }
 
-/// A text without a value, where that isn't part of a longer word.
-fn without(text: &str, value: &str) -> String {
+/// Which runs of [`SHORTEST`] bytes a text has, or others with the same hash. Nearly every value has one that isn't
+/// there, and needs no search: of some hundreds of containers there are thousands of values, and megabytes of journal.
+struct Runs(Vec<u64>);
+
+impl Runs {
+    /// As many bits, a power of two: a few times as many as the longest texts have bytes.
+    const BITS: u32 = 20;
+
+    fn of(text: &str) -> Self {
+        let mut runs = Self(vec![0; 1 << (Self::BITS - 6)]);
+        for run in text.as_bytes().windows(SHORTEST) {
+            let bit = Self::bit(run);
+            runs.0[bit / 64] |= 1 << (bit % 64);
+        }
+        runs
+    }
+
+    fn may_have(&self, value: &str) -> bool {
+        value.as_bytes().windows(SHORTEST).all(|run| {
+            let bit = Self::bit(run);
+            self.0[bit / 64] >> (bit % 64) & 1 == 1
+        })
+    }
+
+    fn bit(run: &[u8]) -> usize {
+        let number = run.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        // Fibonacci hashing: the upper bits are the mixed ones (Knuth, volume 3, 6.4).
+        (number.wrapping_mul(0x9e37_79b1) >> (32 - Self::BITS)) as usize
+    }
+}
+
+/// What is escaped in an address (RFC 3986, 2.1); what isn't UTF-8 then stays as it is.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let number = (*byte == b'%').then(|| after.get(..2)).flatten();
+        let number = number.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        bytes.push(number.unwrap_or(*byte));
+        rest = if number.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+fn uncovered(text: &str) -> String {
+    text.replace(HIDDEN, LEFT_OUT).replace(BLURRED, LEFT_OUT)
+}
+
+/// A value without those characters at which a word or an address may end; as it is, where it has none of them.
+fn blurred(value: &str) -> String {
+    let stays = |c: char| c.is_alphanumeric() || "-_./:@%+=".contains(c);
+    if value.chars().all(stays) {
+        return value.to_owned();
+    }
+    value.chars().map(|c| if c.is_alphanumeric() { c } else { BLURRED }).collect()
+}
+
+/// A text with something else in the place of a value, where that isn't part of a longer word.
+fn replaced(text: &str, value: &str, other: &str) -> String {
     let in_word = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
     // Long values are no part of words by chance, but of addresses and of each other.
     let anywhere = value.len() >= 12;
@@ -117,7 +219,7 @@ fn without(text: &str, value: &str) -> String {
         out.push_str(before);
         let begins = in_word(value.chars().next()) && in_word(out.chars().next_back());
         let goes_on = in_word(value.chars().next_back()) && in_word(after.chars().next());
-        out.push_str(if anywhere || !(begins || goes_on) { LEFT_OUT } else { value });
+        out.push_str(if anywhere || !(begins || goes_on) { other } else { value });
         rest = after;
     }
     out.push_str(rest);
@@ -159,6 +261,69 @@ mod tests {
         let mut value = serde_json::json!({"hunter2": ["hunter2", 1, {"a": "hunter2"}]});
         secrets.hide_json(&mut value);
         assert_eq!(value, serde_json::json!({"hunter2": [LEFT_OUT, 1, {"a": LEFT_OUT}]}));
+    }
+
+    /// Whatever a secret has in it, and however it is written down.
+    #[test]
+    fn what_is_known_goes_whole() {
+        let mut secrets = Secrets::default();
+        for value in [
+            "p;ss w,rd)",
+            "a\"b\\c",
+            "postgresql://app:p%40ss%2Fw@db/app",
+            "password",
+            "-----BEGIN PRIVATE KEY-----\nMIIEhunter1\n-----END PRIVATE KEY-----",
+        ] {
+            secrets.learn(value);
+        }
+        for (text, hidden) in [
+            ("PGPASSWORD=p;ss w,rd) USER=app", "PGPASSWORD=<left out> USER=app"),
+            ("token: p;ss w,rd)", "token: <left out>"),
+            (r#"{"x":"a\"b\\c","y":1}"#, r#"{"x":"<left out>","y":1}"#),
+            ("said p@ss/w to db", "said <left out> to db"),
+            ("postgresql://app:p%40ss%2Fw@db/app?x=y", "postgresql://<left out>@db/app?<left out>"),
+            // What is known doesn't hide what tells of another.
+            ("password=hunter2", "<left out>=<left out>"),
+            (
+                "-----BEGIN PRIVATE KEY-----\nMIIEhunter2\n-----END PRIVATE KEY-----",
+                "<left out>\n<left out>\n<left out>",
+            ),
+            (
+                "key: -----BEGIN PRIVATE KEY-----\nMIIEhunter1\n-----END PRIVATE KEY----- x",
+                "key: <left out> x",
+            ),
+            ("http://me:p@ss/w@x.example/?q=1", "http://<left out>@x.example/?<left out>"),
+        ] {
+            assert_eq!(secrets.hide(text), hidden);
+        }
+    }
+
+    #[test]
+    fn logins_in_addresses() {
+        let mut secrets = Secrets::default();
+        for address in [
+            "https://me:hunter1@x.example/y",
+            "https://hunter3@x.example/y",
+            "someone@x.example",
+            "me:hunter2@x.example",
+            "nginx:1.26@sha256:2cf24dba",
+            "r.example:5000/app:1@sha256:2cf24dba",
+            "https://r.example:8080/@scope/x",
+            "https://x.example/",
+        ] {
+            secrets.learn_login(address);
+        }
+        assert_eq!(
+            secrets.hide_known("me:hunter1 hunter1 hunter2 hunter3 someone nginx:1.26 r.example:5000 8080"),
+            "<left out> <left out> <left out> <left out> someone nginx:1.26 r.example:5000 8080"
+        );
+    }
+
+    #[test]
+    fn runs_of_bytes() {
+        let runs = Runs::of("the password is hunter2");
+        assert!(runs.may_have("hunter2") && runs.may_have("pass") && !runs.may_have("hunter3"));
+        assert!(!Runs::of("abc").may_have("abcd"));
     }
 
     #[test]

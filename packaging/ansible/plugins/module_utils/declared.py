@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.wharf.wharf.plugins.module_utils.wharf import (
-    COMMON,
+    KEEPS,
     Wharf,
     WharfError,
     keep,
@@ -25,7 +25,7 @@ ONE_FILE = {
 
 def _run(more, wanted):
     module = AnsibleModule(
-        argument_spec={**COMMON, **ONE_FILE, **more},
+        argument_spec={**KEEPS, **ONE_FILE, **more},
         supports_check_mode=True,
         add_file_common_args=True,
         mutually_exclusive=[("spec", "content")],
@@ -72,7 +72,7 @@ def settings():
         place = "/etc/wharf/wharf.toml"
         if drop_in is not None:
             # Names of drop-ins are as those of a container's.
-            place = place_of("", "wharf.toml.d/%s" % drop_in).replace("//", "/")
+            place = place_of("", "wharf.toml.d/%s" % drop_in)
         return {place: _text(module)}
 
     _run({}, wanted)

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 
 from ansible_collections.wharf.wharf.plugins.module_utils import toml
@@ -15,11 +16,14 @@ from ansible_collections.wharf.wharf.plugins.module_utils import toml
 # Says whose a file is that was made from values. What was given as text is written as it is.
 HEADING = "# Ansible keeps this file: what is changed here is gone after its next run.\n"
 
-# What every module takes.
+# What most modules take.
 COMMON = {
     "executable": {"type": "path", "default": "wharf"},
     "root": {"type": "path", "default": "/"},
 }
+
+# What modules take that keep files.
+KEEPS = {**COMMON, "backup": {"type": "bool", "default": False}}
 
 # The names of files, without their end: a container's, a template's, an instance's or an image's. `wharf check`
 # knows them exactly; this keeps what is no name from being a path to somewhere else.
@@ -43,7 +47,10 @@ def text_of(value, heading=HEADING):
             raise WharfError("this can't be written as TOML: %s" % error) from error
     if isinstance(value, str):
         if not value:
-            raise WharfError("an empty file would hide the one of its name in /usr/lib/wharf; is that meant?")
+            raise WharfError(
+                "an empty file would hide the one of its name in /usr/lib/wharf; to do that, make it a link to /dev/null "
+                "by ansible.builtin.file; to have no file, leave it out, or say state: absent"
+            )
         return value if value.endswith("\n") else value + "\n"
     raise WharfError("a table of keys or the text of a file is wanted, not %s" % type(value).__name__)
 
@@ -55,12 +62,13 @@ def place_of(folder, name):
         len(words) == 1 or (len(words) == 2 and words[0].endswith(".toml.d"))
     )
     if not good:
+        where = os.path.normpath("/etc/wharf/%s" % folder)
         raise WharfError(
-            "`%s` can't be the name of a file in %s: write NAME, or NAME.toml.d/DROP-IN, without .toml" % (name, folder)
+            "`%s` can't be the name of a file in %s: write NAME, or NAME.toml.d/DROP-IN, without .toml" % (name, where)
         )
     if name.endswith(".toml"):
         raise WharfError("`%s` is to be written without .toml" % name)
-    return "/etc/wharf/%s/%s.toml" % (folder, name)
+    return os.path.normpath("/etc/wharf/%s/%s.toml" % (folder, name))
 
 
 def below(root, place):
@@ -122,8 +130,10 @@ def problems(rows):
         if row["action"] == "held":
             why = row.get("why") or "it failed before"
             said.append("%s: held back: %s; to try it again: retry: true" % (row["name"], why))
-        elif row.get("outcome") not in ("applied", None):
-            said.append("%s: %s: %s" % (row["name"], row["outcome"], row.get("problem") or "nothing more is known"))
+        # Before anything is done there is no outcome, and there may be a reason already why nothing will be.
+        elif row.get("outcome") not in ("applied", None) or row.get("problem"):
+            outcome = row.get("outcome") or "can't be tried"
+            said.append("%s: %s: %s" % (row["name"], outcome, row.get("problem") or "nothing more is known"))
     return said
 
 
@@ -151,8 +161,8 @@ class Wharf:
             return executable if os.access(executable, os.X_OK) else None
         return self.module.get_bin_path(executable)
 
-    def run(self, arguments):
-        """Runs it; status, stdout and stderr."""
+    def run(self, arguments, data=None):
+        """Runs it, with `data` to read; status, stdout and stderr."""
         program = self.find()
         if program is None:
             raise WharfError(
@@ -160,7 +170,24 @@ class Wharf:
             )
         root = [] if self.root == "/" else ["--root", self.root]
         # What is read here is for programs: no colours, and no pages in another language.
-        return self.module.run_command([program, *root, *arguments], environ_update={"NO_COLOR": "1", "LC_ALL": "C.UTF-8"})
+        return self.module.run_command(
+            [program, *root, *arguments],
+            data=data,
+            binary_data=True,
+            environ_update={"NO_COLOR": "1", "LC_ALL": "C.UTF-8"},
+        )
+
+    def do(self, arguments, data=None):
+        """Runs it, and wants it to end well."""
+        status, out, err = self.run(arguments, data)
+        if status != 0:
+            raise self.failed(arguments, status, out, err)
+
+    def failed(self, arguments, status, out, err):
+        """What a person is told of one that didn't end well."""
+        told = err.strip() or out.strip() or "nothing was said"
+        message = "`wharf %s` ended with %d: %s" % (" ".join(arguments), status, told)
+        return WharfError(message, rc=status, stdout=out, stderr=err)
 
     def json(self, arguments, good=(0,)):
         """Runs it with --json; what that says, and the status."""
@@ -169,14 +196,12 @@ class Wharf:
     def read_json(self, arguments, good=(0,)):
         """Runs it; its JSON, and the status."""
         status, out, err = self.run(arguments)
-        told = err.strip() or out.strip() or "nothing was said"
-        failure = "`wharf %s` ended with %d: %s" % (" ".join(arguments), status, told)
         if status not in good:
-            raise WharfError(failure, rc=status, stdout=out, stderr=err)
+            raise self.failed(arguments, status, out, err)
         try:
             return json.loads(out), status
         except ValueError:
-            raise WharfError(failure, rc=status, stdout=out, stderr=err) from None
+            raise self.failed(arguments, status, out, err) from None
 
     def check(self, texts):
         """Refuses what `wharf check` refuses. `texts` are by place; None is a file that goes.
@@ -231,21 +256,59 @@ class Wharf:
         return self.run(["check", *files])[0] == 0
 
 
-def write(module, path, text):
+def write(module, path, text, mode=None):
     """Puts a file in its place so that a power cut leaves the old one or the new one, and never an empty one.
 
-    An empty file would say that there is no such container.
+    An empty file would say that there is no such container. Owner and mode are those given here or that the task wants,
+    else those of the file before, from the first moment on: what nobody may read is never there for everybody.
     """
     folder = os.path.dirname(path)
     make_folder(folder)
     # Not .toml: Wharf reads this folder while the file is being written.
     handle, aside = tempfile.mkstemp(prefix=".ansible-", dir=folder)
-    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    module.atomic_move(aside, path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
+            file.flush()
+            if mode is None:
+                take_attributes(module, aside, path)
+            else:
+                os.chmod(aside, mode)
+                module.set_default_selinux_context(aside, False)
+            os.fsync(file.fileno())
+        move(module, aside, path)
+    finally:
+        if os.path.exists(aside):
+            os.remove(aside)
     sync(folder)
+
+
+def take_attributes(module, aside, path):
+    """Gives a new file what the one before has, or what new ones have, and then what the task wants."""
+    # Of a link, neither its own mode nor that of what it leads to, which may be /dev/null.
+    before = os.lstat(path) if os.path.isfile(path) and not os.path.islink(path) else None
+    if before is not None:
+        os.chown(aside, before.st_uid, before.st_gid)
+        os.chmod(aside, stat.S_IMODE(before.st_mode))
+    else:
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(aside, 0o666 & ~umask)
+    module.set_default_selinux_context(aside, False)
+    # Modules that keep no files of people's have no such arguments.
+    if "mode" in module.params:
+        attributes = module.load_file_common_arguments(module.params, path=aside)
+        module.set_fs_attributes_if_different(attributes, False)
+
+
+def move(module, aside, path):
+    """Renames. Where that can't be, and the task allows it, what is there is overwritten."""
+    try:
+        os.rename(aside, path)
+    except OSError:
+        if not module.params.get("unsafe_writes"):
+            raise
+        module.atomic_move(aside, path, unsafe_writes=True)
 
 
 def make_folder(folder, mode=0o755):
@@ -291,21 +354,7 @@ def keep(module, wanted):
     for finding in findings:
         if finding["level"] == "warning":
             module.warn(words(finding))
-    changed = bool(changing)
-    for place in [] if module.check_mode else changing:
-        path = below(wharf.root, place)
-        try:
-            if wanted[place] is not None:
-                write(module, path, wanted[place])
-            else:
-                remove(path)
-        except OSError as error:
-            raise WharfError("can't change %s: %s" % (path, error.strerror)) from error
-    for place in sorted(wanted):
-        path = below(wharf.root, place)
-        if wanted[place] is not None and os.path.exists(path):
-            attributes = module.load_file_common_arguments(module.params, path=path)
-            changed = module.set_fs_attributes_if_different(attributes, changed)
+    backups = [] if module.check_mode else change(module, wharf.root, {place: wanted[place] for place in changing})
     differences = [
         {
             "before_header": place,
@@ -315,4 +364,36 @@ def keep(module, wanted):
         }
         for place in changing
     ]
-    return {"changed": changed, "diff": differences, "findings": findings, "files": changing}
+    # Of those whose text stays: who may read them may be something else.
+    others = []
+    for place in sorted(place for place in wanted if wanted[place] is not None and place not in changing):
+        attributes = module.load_file_common_arguments(module.params, path=below(wharf.root, place))
+        difference = {}
+        if module.set_fs_attributes_if_different(attributes, False, difference):
+            others.append(place)
+            differences.append({"before_header": place, "after_header": place, **difference})
+    files = sorted(changing + others)
+    result = {"changed": bool(files), "diff": differences, "findings": findings, "files": files}
+    if module.params["backup"]:
+        result["backup_files"] = backups
+    return result
+
+
+def change(module, root, wanted):
+    """Writes files, and takes away those whose text is None; where the task wants them, the copies of what was there."""
+    done, backups = [], []
+    for place, text in wanted.items():
+        path = below(root, place)
+        try:
+            if module.params["backup"] and os.path.isfile(path):
+                # Its end is no .toml, so Wharf doesn't read it.
+                backups.append(module.backup_local(path))
+            if text is not None:
+                write(module, path, text)
+            else:
+                remove(path)
+        except OSError as error:
+            so_far = "; changed before: %s" % ", ".join(done) if done else ""
+            raise WharfError("can't change %s: %s%s" % (path, error.strerror, so_far), files=done) from error
+        done.append(place)
+    return backups

@@ -2,8 +2,6 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-from __future__ import annotations
-
 DOCUMENTATION = r"""
 module: apply
 short_description: Have what runs become what the files of Wharf say
@@ -36,23 +34,22 @@ options:
       - Whether to wait while another C(wharf apply) is under way, and not to fail.
     type: bool
     default: true
-  executable:
-    description:
-      - The program C(wharf), a name to be looked for or a path.
-    type: path
-    default: wharf
 attributes:
   check_mode:
-    description: Can run in check mode and say what it would do, of the files as they are now.
-    support: full
+    description: Can run in check mode and say what it would do.
+    support: partial
+    details: >-
+      It looks at the files as they are on the host, and those that the play would have written before aren't there. A
+      play that wants to know says C(changed_when) by what came of those tasks, as the role C(wharf.wharf.wharf) does.
   diff_mode:
     description: Shows each container with what would be done, or was.
     support: full
-requirements:
-  - Wharf on the host
-  - Python 3.9 or later on the host
-author:
-  - The Wharf authors (@wharf)
+extends_documentation_fragment:
+  - wharf.wharf.wharf
+  - wharf.wharf.wharf.executable
+seealso:
+  - module: wharf.wharf.files
+  - module: wharf.wharf.container
 """
 
 EXAMPLES = r"""
@@ -63,12 +60,26 @@ EXAMPLES = r"""
   wharf.wharf.apply:
     names: [web]
     settle: 60s
+
+# In a play with serial: 1 and max_fail_percentage: 0 nobody else gets what doesn't work here.
+- name: What doesn't work is told by name
+  block:
+    - name: What has changed is restarted
+      wharf.wharf.apply:
+      register: applied
+  rescue:
+    - name: The old version runs
+      ansible.builtin.fail:
+        msg: "put back: {{ applied.containers | selectattr('outcome', 'equalto', 'rolled-back') | map(attribute='name') | join(', ') }}"
 """
 
 RETURN = r"""
 containers:
-  description: Each container that was not as its files say, as C(wharf apply --json) has it.
-  returned: always when C(wharf apply) could decide
+  description:
+    - Each container that was not as its files say, as C(wharf apply --json) has it, but for C(changed_keys), which is
+      C(keys) there, a word that templates have for something else.
+    - Also where the task fails, so that a C(rescue) knows what runs now.
+  returned: whenever C(wharf apply) could decide, on failure as well
   type: list
   elements: dict
   contains:
@@ -79,19 +90,46 @@ containers:
       description: Its unit.
       type: str
     action:
-      description: V(stop), V(restart), V(start), or V(held) where it failed before and is left alone.
+      description: C(stop), C(restart), C(start), or C(held) where it failed before and is left alone.
       type: str
+    changed_keys:
+      description: The keys of its files that changed.
+      type: list
+      elements: str
+    files:
+      description: Which files that it reads changed, of those that C(restart-on-change) lists.
+      type: list
+      elements: str
+    image:
+      description: Which image runs and which one its reference names by now; none where that is the same.
+      type: dict
     why:
       description: Why, where that isn't told by the other keys.
       type: str
+    snapshot:
+      description: The volumes that a snapshot is taken of before.
+      type: list
+      elements: str
     outcome:
-      description: V(applied), V(rolled-back), V(failed) or V(not-tried); none where nothing was done.
+      description:
+        - C(applied); C(rolled-back) where what ran before runs again; C(failed) where nothing runs; C(not-tried) where it was
+          left as it was.
+        - None where nothing was done, in check mode and with the action C(held).
       type: str
     problem:
       description: What went wrong.
       type: str
   sample:
-    - {name: web, unit: web-container.service, action: restart, keys: [environment], outcome: applied, problem: null}
+    - name: web
+      unit: web-container.service
+      action: restart
+      changed_keys: [environment]
+      files: []
+      image: null
+      why: null
+      snapshot: []
+      outcome: applied
+      problem: null
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -131,8 +169,13 @@ def main():
     except WharfError as error:
         module.fail_json(msg=str(error), **error.more)
     acted = [row for row in rows if row["action"] != "held" and row.get("outcome") != "not-tried"]
-    result = {"changed": bool(acted), "containers": rows, "diff": {"before": "", "after": what_to_do(acted)}}
+    if module.check_mode:
+        acted = [row for row in acted if not row.get("problem")]
+    difference = {"before": "", "after": what_to_do(acted)}
     wrong = problems(rows)
+    for row in rows:
+        row["changed_keys"] = row.pop("keys", [])
+    result = {"changed": bool(acted), "containers": rows, "diff": difference}
     if wrong and module.check_mode:
         module.warn("\n".join(wrong))
         module.exit_json(**result)

@@ -2,8 +2,6 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-from __future__ import annotations
-
 DOCUMENTATION = r"""
 module: container
 short_description: Keep the file of a Wharf container
@@ -15,6 +13,9 @@ description:
   - What links to another container comes after it in a play. Several that are checked at once are for M(wharf.wharf.files).
 extends_documentation_fragment:
   - wharf.wharf.wharf
+  - wharf.wharf.wharf.executable
+  - wharf.wharf.wharf.root
+  - wharf.wharf.wharf.keeps
   - wharf.wharf.wharf.file
   - ansible.builtin.files
 seealso:
@@ -57,11 +58,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files that were changed, or would be in check mode.
+  description: The files that were changed, or would be in check mode. On failure those that were changed before it.
   returned: success
   type: list
   elements: str
   sample: [/etc/wharf/containers/web.toml]
+backup_files:
+  description: The copies of what they were.
+  returned: success, with I(backup)
+  type: list
+  elements: str
+  sample: ["/etc/wharf/containers/web.toml.1234.2026-11-21@12:00:00~"]
 findings:
   description: What C(wharf check) found. On failure what it refused, else warnings and notes.
   returned: always when the files were checked
@@ -69,7 +76,7 @@ findings:
   elements: dict
   contains:
     level:
-      description: V(error), V(warning) or V(note).
+      description: C(error), C(warning) or C(note).
       type: str
     file:
       description: The file.

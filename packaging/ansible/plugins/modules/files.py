@@ -2,8 +2,6 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-from __future__ import annotations
-
 DOCUMENTATION = r"""
 module: files
 short_description: Keep all files of Wharf on a host
@@ -41,18 +39,12 @@ options:
       - They may be somebody's word on this host alone, as C(wharf disable) writes them.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Can run in check mode and say what it would change; the check of the files is made.
-    support: full
-  diff_mode:
-    description: Shows what changes in the files.
-    support: full
 extends_documentation_fragment:
   - wharf.wharf.wharf
+  - wharf.wharf.wharf.executable
+  - wharf.wharf.wharf.root
+  - wharf.wharf.wharf.keeps
   - ansible.builtin.files
-notes:
-  - Nothing is reloaded or restarted. M(wharf.wharf.apply) at the end of a play does that once, and only what has changed.
 seealso:
   - module: wharf.wharf.apply
 """
@@ -77,11 +69,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files that were changed, or would be in check mode.
+  description: The files that were changed, or would be in check mode. On failure those that were changed before it.
   returned: success
   type: list
   elements: str
   sample: [/etc/wharf/containers/web.toml]
+backup_files:
+  description: The copies of what they were.
+  returned: success, with I(backup)
+  type: list
+  elements: str
+  sample: ["/etc/wharf/containers/web.toml.1234.2026-11-21@12:00:00~"]
 findings:
   description: What C(wharf check) found. On failure what it refused, else warnings and notes.
   returned: always when the files were checked
@@ -89,7 +87,7 @@ findings:
   elements: dict
   contains:
     level:
-      description: V(error), V(warning) or V(note).
+      description: C(error), C(warning) or C(note).
       type: str
     file:
       description: The file.
@@ -111,7 +109,7 @@ findings:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.wharf.wharf.plugins.module_utils.wharf import (
-    COMMON,
+    KEEPS,
     Wharf,
     WharfError,
     keep,
@@ -145,7 +143,7 @@ def wanted(params, root):
 def main():
     module = AnsibleModule(
         argument_spec={
-            **COMMON,
+            **KEEPS,
             "containers": {"type": "dict", "default": {}},
             "images": {"type": "dict", "default": {}},
             "settings": {"type": "raw"},

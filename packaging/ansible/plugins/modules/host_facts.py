@@ -2,8 +2,6 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-from __future__ import annotations
-
 DOCUMENTATION = r"""
 module: host_facts
 short_description: Facts of a host with Wharf
@@ -22,6 +20,8 @@ attributes:
     support: full
 extends_documentation_fragment:
   - wharf.wharf.wharf
+  - wharf.wharf.wharf.executable
+  - wharf.wharf.wharf.root
 """
 
 EXAMPLES = r"""

@@ -2,8 +2,6 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-from __future__ import annotations
-
 DOCUMENTATION = r"""
 module: image
 short_description: Keep the file of a Wharf image
@@ -15,6 +13,9 @@ description:
     C(NAME-image.service) at a start.
 extends_documentation_fragment:
   - wharf.wharf.wharf
+  - wharf.wharf.wharf.executable
+  - wharf.wharf.wharf.root
+  - wharf.wharf.wharf.keeps
   - wharf.wharf.wharf.file
   - ansible.builtin.files
 seealso:
@@ -28,7 +29,7 @@ EXAMPLES = r"""
     name: app
     spec:
       image: app:1
-      from: http://images.example/app/#v1
+      from: https://images.example/app/#v1
       digest: sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
 
 - name: That isn't needed any more
@@ -39,11 +40,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files that were changed, or would be in check mode.
+  description: The files that were changed, or would be in check mode. On failure those that were changed before it.
   returned: success
   type: list
   elements: str
-  sample: [/etc/wharf/containers/web.toml]
+  sample: [/etc/wharf/images/app.toml]
+backup_files:
+  description: The copies of what they were.
+  returned: success, with I(backup)
+  type: list
+  elements: str
+  sample: ["/etc/wharf/images/app.toml.1234.2026-11-21@12:00:00~"]
 findings:
   description: What C(wharf check) found. On failure what it refused, else warnings and notes.
   returned: always when the files were checked
@@ -51,7 +58,7 @@ findings:
   elements: dict
   contains:
     level:
-      description: V(error), V(warning) or V(note).
+      description: C(error), C(warning) or C(note).
       type: str
     file:
       description: The file.

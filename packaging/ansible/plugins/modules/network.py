@@ -2,14 +2,12 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-from __future__ import annotations
-
 DOCUMENTATION = r"""
 module: network
 short_description: Keep the pools of addresses of Wharf's network
 version_added: 0.1.0
 description:
-  - Says from which networks containers on the network V(default) have their addresses.
+  - Says from which networks containers on the network C(default) have their addresses.
   - Wharf chooses two that the host has no route to at the first start of a container. To have others they must be there
     before that, in C(/var/lib/wharf/leases/pools).
   - Once a container has an address of the pools they can't become others, and the task fails.
@@ -30,11 +28,6 @@ options:
       - An IPv6 network of 65,536 addresses or more.
     type: str
     required: true
-  root:
-    description:
-      - Another root directory, to fill an image of a host.
-    type: path
-    default: /
 attributes:
   check_mode:
     description: Can run in check mode and say what it would change.
@@ -42,10 +35,9 @@ attributes:
   diff_mode:
     description: Shows the pools before and after.
     support: full
-requirements:
-  - Python 3.9 or later on the host
-author:
-  - The Wharf authors (@wharf)
+extends_documentation_fragment:
+  - wharf.wharf.wharf
+  - wharf.wharf.wharf.root
 """
 
 EXAMPLES = r"""

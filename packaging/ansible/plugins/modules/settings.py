@@ -2,8 +2,6 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
 
-from __future__ import annotations
-
 DOCUMENTATION = r"""
 module: settings
 short_description: Keep the settings of Wharf on a host
@@ -31,15 +29,11 @@ options:
     type: str
     choices: [present, absent]
     default: present
-attributes:
-  check_mode:
-    description: Can run in check mode and say what it would change; the check of the files is made.
-    support: full
-  diff_mode:
-    description: Shows what changes in the files.
-    support: full
 extends_documentation_fragment:
   - wharf.wharf.wharf
+  - wharf.wharf.wharf.executable
+  - wharf.wharf.wharf.root
+  - wharf.wharf.wharf.keeps
   - ansible.builtin.files
 """
 
@@ -58,11 +52,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The files that were changed, or would be in check mode.
+  description: The files that were changed, or would be in check mode. On failure those that were changed before it.
   returned: success
   type: list
   elements: str
-  sample: [/etc/wharf/containers/web.toml]
+  sample: [/etc/wharf/wharf.toml]
+backup_files:
+  description: The copies of what they were.
+  returned: success, with I(backup)
+  type: list
+  elements: str
+  sample: ["/etc/wharf/wharf.toml.1234.2026-11-21@12:00:00~"]
 findings:
   description: What C(wharf check) found. On failure what it refused, else warnings and notes.
   returned: always when the files were checked
@@ -70,7 +70,7 @@ findings:
   elements: dict
   contains:
     level:
-      description: V(error), V(warning) or V(note).
+      description: C(error), C(warning) or C(note).
       type: str
     file:
       description: The file.

@@ -9,7 +9,10 @@ import math
 import pytest
 from ansible_collections.wharf.wharf.plugins.module_utils.toml import TomlError, dumps
 
-tomllib = pytest.importorskip("tomllib")
+try:
+    import tomllib
+except ImportError:  # Before Python 3.11.
+    tomllib = pytest.importorskip("tomli")
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 

@@ -1,24 +1,26 @@
 # Copyright: the Wharf authors
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Pools and volumes: what is refused, and what is found in the kernel's lists."""
+"""Pools, volumes and credentials: what is refused, what is made, and what is left as it is."""
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
 from ansible_collections.wharf.wharf.plugins.module_utils.wharf import WharfError
-from ansible_collections.wharf.wharf.plugins.modules import network, volume
+from ansible_collections.wharf.wharf.plugins.modules import credential, network, volume
 
 
 class Module:
     """As much of one as this takes."""
 
     check_mode = False
+    params = {}
 
     @staticmethod
-    def atomic_move(aside, path):
-        import os
-
-        os.rename(aside, path)
+    def set_default_selinux_context(path, changed):
+        return changed
 
 
 def test_pools():
@@ -47,27 +49,67 @@ def test_pools_stay_once_somebody_has_an_address(tmp_path):
     assert "web" in str(error.value) and (tmp_path / "pools").read_text() == "b\n"
 
 
-MOUNTS = [
-    "21 1 98:0 /root / rw,noatime shared:1 - ext4 /dev/vda rw",
-    "22 21 98:1 / /var rw - ext4 /dev/vdb rw",
-    "23 22 98:2 /a\\040b /var/lib/wharf rw - ext4 /dev/vdc rw",
-    "24 22 98:3 / /var/lib/wharf rw - ext4 /dev/vdd rw",
-    "25 21 0:4 mnt:[4026532000] /run/ns rw - nsfs nsfs rw",
-]
+def test_an_empty_volume(tmp_path):
+    with tarfile.open(fileobj=io.BytesIO(volume.nothing(0o750, 33, 34))) as tar:
+        [folder] = tar.getmembers()
+    assert folder.isdir() and (folder.name, folder.mode, folder.uid, folder.gid) == (".", 0o750, 33, 34)
 
 
-def test_where_a_volume_is_in_its_file_system():
-    path = "/var/lib/wharf/volumes/db"
-    assert volume.inside(MOUNTS[:1], path) == ("98:0", "/root/var/lib/wharf/volumes/db")
-    assert volume.inside(MOUNTS[:2], path) == ("98:1", "/lib/wharf/volumes/db")
-    assert volume.inside(MOUNTS[:3], path) == ("98:2", "/a b/volumes/db")
-    assert volume.inside(MOUNTS, path) == ("98:3", "/volumes/db")
+@pytest.mark.parametrize(("value", "mode"), [("0750", 0o750), ("750", 0o750), (0o750, 0o750), ("01777", 0o1777)])
+def test_modes(value, mode):
+    assert volume.mode_of(value) == mode
 
 
-def test_below():
-    assert volume.is_below("/volumes/db", "/volumes/db") and volume.is_below("/volumes/db/x", "/volumes/db")
-    assert not volume.is_below("/volumes/db2", "/volumes/db") and not volume.is_below("/", "/volumes/db")
+@pytest.mark.parametrize("value", ["u=rwx", "0789", "", None, True, 0o20000, "77777"])
+def test_no_modes(value):
+    with pytest.raises(WharfError):
+        volume.mode_of(value)
 
 
-def test_a_volume_that_nobody_has(tmp_path):
-    assert volume.user_of(str(tmp_path)) is None
+class Secrets(Module):
+    """With a systemd-creds that turns values around."""
+
+    def __init__(self, root, **params):
+        self.params = {"root": str(root), "state": "present", "encrypted": False, "with_key": None, **params}
+        self.calls = []
+
+    def set_default_selinux_context(self, path, changed):
+        return changed
+
+    def get_bin_path(self, name):
+        return name
+
+    def run_command(self, command, data, binary_data, encoding):
+        self.calls.append(command[1])
+        if command[1] == "encrypt":
+            return 0, data[::-1], b""
+        with open(command[-2], "rb") as file:
+            return 0, file.read()[::-1], b""
+
+
+def test_credentials(tmp_path):
+    plain, encrypted = tmp_path / "etc/credstore/db", tmp_path / "etc/credstore.encrypted/db"
+
+    def keep(**params):
+        return [(path, after) for path, dummy, after in credential.keep(Secrets(tmp_path, **params), "db")]
+
+    assert keep(value="abc") == [(str(plain), "a value")]
+    assert plain.read_text() == "abc" and plain.stat().st_mode & 0o777 == 0o600
+    assert plain.parent.stat().st_mode & 0o777 == 0o700
+    assert keep(value="abc") == []
+    plain.chmod(0o644)
+    assert keep(value="abc") == [(str(plain), "a value for root alone")] and plain.stat().st_mode & 0o777 == 0o600
+    # From the one store into the other.
+    assert keep(value="abc", encrypted=True) == [(str(plain), None), (str(encrypted), "a value")]
+    assert encrypted.read_bytes() == b"cba" and not plain.exists()
+    assert keep(value="abc", encrypted=True) == []
+    assert keep(value="abd", encrypted=True) == [(str(encrypted), "another value")]
+    assert keep(state="absent") == [(str(encrypted), None)] and not encrypted.exists()
+    assert keep(state="absent") == []
+
+
+def test_credentials_are_only_looked_at(tmp_path):
+    module = Secrets(tmp_path, value="abc", encrypted=True)
+    module.check_mode = True
+    assert len(credential.keep(module, "db")) == 1
+    assert list(tmp_path.iterdir()) == [] and module.calls == []
