@@ -108,8 +108,9 @@ fn single(stage: &mut Stage) -> Told {
 
 fn older(stage: &mut Stage) -> Told {
     let machine = Machine::boot(stage.kind(), &Recipe::older_managed())?;
-    assert!(ansible(&machine, "ansible --version")?.stdout.starts_with("ansible [core 2.14."));
     collection(&machine)?;
+    let version = ansible(&machine, "ansible --version")?;
+    assert!(version.stdout.starts_with("ansible [core 2.14."), "{}{}", version.stdout, version.stderr);
     repository(&machine)?;
     image(&machine)?;
     site(&machine)?;

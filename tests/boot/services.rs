@@ -10,8 +10,8 @@ use super::stage::{On, Stage, Story, Told, some_moment};
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
     Story { name: "nginx, PostgreSQL and Redis are services", on: On::FastThenFull, tell: services },
-    Story { name: "power cuts lose nothing that was acknowledged", on: On::Full, tell: power_cuts },
-    Story { name: "the services go as they came", on: On::Both, tell: end },
+    Story { name: "power cuts lose nothing that was acknowledged", on: On::FullIfAll, tell: power_cuts },
+    Story { name: "the services go as they came", on: On::FastThenFull, tell: end },
 ];
 
 const NAMES: [&str; 3] = ["nginx", "postgresql", "redis"];
