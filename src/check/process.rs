@@ -120,63 +120,21 @@ fn is_credential(name: &str) -> bool {
 pub fn credentials(rules: &mut Rules<'_>, mounts: &[Mount]) -> Vec<Credential> {
     // An instance's own files are in its template's language.
     let is_template = rules.name.is_template() || rules.name.instance().is_some();
+    let is_mounted = mounts.iter().any(|mount| mount.target == CREDENTIALS);
     let mut credentials: Vec<Credential> = Vec::new();
     for (key, encrypted) in [("credentials", false), ("encrypted-credentials", true)] {
         for (text, place) in rules.texts(key).unwrap_or_default() {
-            let (name, source) = text.split_once(':').unwrap_or((text, text));
-            let is_name = |name: &str| match is_template {
-                true => is_credential(&name.replace("%i", "i")),
-                false => is_credential(name),
-            };
-            let source = if is_name(source) {
-                CredentialSource::Store(source.to_owned())
-            } else {
-                match paths::host(source) {
-                    // systemd gives it to its own executor between spaces (`exec_context_serialize` of 257's
-                    // src/core/execute-serialize.c), and the start fails without a reason.
-                    Ok(_) if name != source && source.contains(' ') => {
-                        rules.error(
-                            place,
-                            format!(
-                                "\"{text}\" of `{key}` has a space in its path, where systemd can't load it"
-                            ),
-                            "write a path without spaces, of a symbolic link for example",
-                        );
-                        continue;
-                    }
-                    Ok(path) if name != source => CredentialSource::File(path),
-                    Err(error) if source.starts_with('/') && name != source => {
-                        rules.error(place, format!("\"{text}\" of `{key}` {}", error.message), error.hint);
-                        continue;
-                    }
-                    _ => {
-                        rules.error(
-                            place,
-                            format!("\"{}\" of `{key}` is no credential", text.escape_debug()),
-                            "write NAME, NAME:/PATH or NAME:OTHER-NAME; names have letters, digits and `._-@+`",
-                        );
-                        continue;
-                    }
-                }
-            };
-            if !is_credential(name) {
-                rules.error(
-                    place,
-                    format!("\"{}\" of `{key}` can't be a credential's name", name.escape_debug()),
-                    "write letters, digits and `._-@+`; with another name in the store: NAME:OTHER-NAME",
-                );
-            } else if credentials.iter().any(|other| other.name == name) {
-                rules.error(
+            match credential(key, text, is_template) {
+                Err((message, hint)) => rules.error(place, message, hint),
+                Ok((name, _)) if credentials.iter().any(|other| other.name == name) => rules.error(
                     place,
                     format!("there are two credentials with the name {name}"),
                     "a program finds each by its name; take one of them out or call it differently",
-                );
-            } else {
-                credentials.push(Credential { name: name.to_owned(), source, encrypted });
+                ),
+                Ok((name, source)) => credentials.push(Credential { name, source, encrypted }),
             }
         }
-        if let Some(entry) = rules.get(key).filter(|_| mounts.iter().any(|mount| mount.target == CREDENTIALS))
-        {
+        if let Some(entry) = rules.get(key).filter(|_| is_mounted) {
             rules.error(
                 &entry.key,
                 format!("credentials are mounted on {CREDENTIALS}, and so is something of [mounts]"),
@@ -185,6 +143,41 @@ pub fn credentials(rules: &mut Rules<'_>, mounts: &[Mount]) -> Vec<Credential> {
         }
     }
     credentials
+}
+
+/// The name and the source of `NAME`, `NAME:/PATH` or `NAME:OTHER-NAME`; or what is wrong, and a way out.
+fn credential(
+    key: &str,
+    text: &str,
+    is_template: bool,
+) -> Result<(String, CredentialSource), (String, String)> {
+    let (name, source) = text.split_once(':').unwrap_or((text, text));
+    let source = if is_credential(source) || is_template && is_credential(&source.replace("%i", "i")) {
+        CredentialSource::Store(source.to_owned())
+    } else if name == source || !source.starts_with('/') {
+        return Err((
+            format!("\"{}\" of `{key}` is no credential", text.escape_debug()),
+            "write NAME, NAME:/PATH or NAME:OTHER-NAME; names have letters, digits and `._-@+`".to_owned(),
+        ));
+    } else if source.contains(' ') {
+        // systemd gives it to its own executor between spaces (`exec_context_serialize` of 257's
+        // src/core/execute-serialize.c), and the start fails without a reason.
+        return Err((
+            format!("\"{text}\" of `{key}` has a space in its path, where systemd can't load it"),
+            "write a path without spaces, of a symbolic link for example".to_owned(),
+        ));
+    } else {
+        let path = paths::host(source)
+            .map_err(|error| (format!("\"{text}\" of `{key}` {}", error.message), error.hint))?;
+        CredentialSource::File(path)
+    };
+    if !is_credential(name) {
+        return Err((
+            format!("\"{}\" of `{key}` can't be a credential's name", name.escape_debug()),
+            "write letters, digits and `._-@+`; with another name in the store: NAME:OTHER-NAME".to_owned(),
+        ));
+    }
+    Ok((name.to_owned(), source))
 }
 
 /// Where the program finds its credentials.
