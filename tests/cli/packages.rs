@@ -156,18 +156,34 @@ fn each_package_has_what_is_installed_by_hand() {
     );
     lines(&format!("{install} --destdir {} --profile-dir {built}", at.join("hand").display()), at);
     assert_eq!(files("cd hand; find . ! -type d", &[], at), listed);
+    // What is passed on says whose code is in it.
+    let crates = "/usr/share/doc/wharf/crates.txt";
+    let passed_on = |list: &[String]| {
+        let mut list = [list, &[crates.to_owned()]].concat();
+        list.sort();
+        list
+    };
 
     // Unpacked, the tarball needs nothing of this tree, and takes away what it has brought.
     lines(&format!("{} --built {built} .", packaging("tarball")), at);
     lines("tar -xf wharf-*.tar.xz; rm wharf-*.tar.xz; wharf-*/install --destdir tar", at);
-    assert_eq!(files("cd tar; find . ! -type d", &[], at), listed);
+    assert_eq!(files("cd tar; find . ! -type d", &[], at), passed_on(&listed));
+    let licences = fs::read_to_string(at.join("tar").join(&crates[1..])).unwrap();
+    let (head, texts) = licences.split_once("\n====").unwrap();
+    assert!(head.contains("\nserde 1.") && head.contains(": MIT OR Apache-2.0\n"), "{head}");
+    // Neither what only builds or tests, nor other systems' crates.
+    assert!(
+        !["clap_mangen", "proptest", "windows-sys"].iter().any(|name| head.contains(&format!("\n{name} "))),
+        "{head}"
+    );
+    assert!(texts.contains("The above copyright notice and this permission notice"), "{texts}");
     assert_eq!(lines("wharf-*/uninstall --purge --destdir tar >/dev/null; find tar ! -type d", at), [""; 0]);
 
     if has("dpkg-buildpackage") && has("dh_apparmor") {
         lines(&format!("{} --built {built} . >&2", packaging("deb")), at);
         let own = ["/usr/share/doc/wharf/changelog", "/usr/share/doc/wharf/copyright", "/usr/share/lintian"];
         let list = "dpkg-deb --fsys-tarfile wharf_*.deb | tar -t | grep -v '/$'";
-        assert_eq!(files(list, &own, at), listed);
+        assert_eq!(files(list, &own, at), passed_on(&listed));
         assert_eq!(lines("dpkg-deb -I wharf_*.deb conffiles", at), ["/etc/apparmor.d/wharf-container"]);
         if has("lintian") {
             assert_eq!(lines("lintian --allow-root --fail-on error,warning wharf_*.deb", at), [""; 0]);
@@ -178,7 +194,7 @@ fn each_package_has_what_is_installed_by_hand() {
         let zsh = "/usr/share/zsh/site-functions";
         let listed = lines(&format!("{install} --list --zsh-dir {zsh}"), at);
         let list = "rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\\n]' wharf-*.rpm | sed -n 's/^-[^ ]* //p'";
-        assert_eq!(files(list, &["/usr/share/licenses"], at), listed);
+        assert_eq!(files(list, &["/usr/share/licenses"], at), passed_on(&listed));
         assert_eq!(lines("rpm -qp --configfiles wharf-*.rpm", at), ["/etc/apparmor.d/wharf-container"]);
         let scripts = lines("rpm -qp --scripts wharf-*.rpm", at).join("\n");
         assert!(scripts.contains("stop_all") && !scripts.contains("systemctl start"), "{scripts}");

@@ -79,6 +79,7 @@ pub fn cuts(file_system: FileSystem, count: u32, seed: u64) {
             Call::Take.call(&root).unwrap();
         }
         write(&root, &now);
+        disk.mark();
         let begun = Instant::now();
         let most = usual.get(&format!("{call:?}")).copied().unwrap_or(Duration::from_millis(100));
         let moment = most * u32::try_from(random.below(110)).unwrap_or(0) / 100;
@@ -99,6 +100,9 @@ pub fn cuts(file_system: FileSystem, count: u32, seed: u64) {
         let acknowledged = child.wait().unwrap().success();
         disk.cut();
         disk.switch_on();
+        if !disk.is_marked() {
+            continue;
+        }
 
         let content = read(&place(&root), &what);
         let snapshots = snapshot::list(&Paths::new(&root), VOLUME).unwrap();
