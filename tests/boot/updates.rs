@@ -192,6 +192,18 @@ fn updates(stage: &mut Stage) -> Told {
     }
     machine.sh("rm /etc/wharf/images/team.toml /etc/wharf/containers/elsewhere.toml")?;
 
+    // So is one in a package's file, by a drop-in.
+    let packaged = "/usr/lib/wharf/containers/packaged.toml";
+    let text = format!("image = '{HOST}/team/app:1@{fifth}'\nautostart = false\n");
+    machine.write(packaged, &text)?;
+    let said = refused(machine, "--pin packaged")?;
+    let way = format!(
+        "write image = \"{HOST}/team/app:1@{sixth}\" into /etc/wharf/containers/packaged.toml.d/pin.toml"
+    );
+    assert!(said.contains(packaged) && said.contains(&way), "{said}");
+    assert_eq!(machine.run(&format!("cat {packaged}"))?.stdout, text);
+    machine.sh("rm -r /usr/lib/wharf")?;
+
     // What is between two starts when its tag moves keeps what it had, until somebody looks at how the new one does.
     let bad = push(machine, "2", "exit 1")?;
     write(

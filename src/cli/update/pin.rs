@@ -19,6 +19,9 @@ use crate::plan;
 use crate::report::Source;
 use crate::spec::{ContainerName, Reference};
 
+/// Where the files are that people write (see [`Paths::search`]).
+const ADMINISTRATORS: &str = "/etc/wharf";
+
 /// A pin that moves. The keys are documented in `--help` and stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Moved {
@@ -99,6 +102,14 @@ pub(super) fn look(ask: &Ask<'_>, names: &[ContainerName]) -> Pins {
             continue;
         }
         let place = &entry.value.place;
+        // A package's next version would overwrite what is written there, and a boot what is in /run.
+        if !place.source.path.starts_with(ADMINISTRATORS) {
+            problem(format!(
+                "{} isn't yours to edit; write image = \"{after}\" into {ADMINISTRATORS}/containers/{name}.toml.d/pin.toml",
+                place.source.path.display()
+            ));
+            continue;
+        }
         containers.insert(name.clone());
         if moved.iter().any(|other| other.file == place.source.path) {
             continue;
