@@ -29,6 +29,9 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// What systemd says to who asks for its signals twice.
 const SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
 
+/// What systemd says to who wants a unit stopped that it hasn't got.
+const NOT_LOADED: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
 /// What sd_booted(3) looks at.
 const BOOTED: &str = "/run/systemd/system";
 
@@ -99,6 +102,8 @@ pub struct Pulse {
     pub result: String,
     /// `ExecMainCode` and `ExecMainStatus`, as of waitid(2).
     pub exit: (i32, i32),
+    /// The statuses and the signals of `RestartPreventExitStatus=`.
+    pub prevented: (Vec<i32>, Vec<i32>),
 }
 
 /// More about one unit, for who looks at it alone.
@@ -200,6 +205,11 @@ const TRANSIENT: &str = "StartTransientUnit";
 /// A property of a new unit, as a message has it.
 type PropertyOnWire = (String, OwnedVariant);
 
+/// Whether an error is the one of this name.
+fn is_error(error: &zbus::Error, wanted: &str) -> bool {
+    matches!(error, zbus::Error::MethodError(name, ..) if name.as_str() == wanted)
+}
+
 /// A connection to systemd.
 #[derive(Clone)]
 pub struct Systemd {
@@ -250,9 +260,12 @@ impl Systemd {
         zbus::block_on(self.job("RestartUnit", unit))
     }
 
-    /// Stops a unit, and waits as [`Systemd::start`] does.
+    /// Stops a unit, and waits as [`Systemd::start`] does. One that systemd hasn't got doesn't run.
     pub fn stop(&self, unit: &str) -> Result<String, BusError> {
-        zbus::block_on(self.job("StopUnit", unit))
+        match zbus::block_on(self.job("StopUnit", unit)) {
+            Err(BusError::Call { source, .. }) if is_error(&source, NOT_LOADED) => Ok("done".to_owned()),
+            answer => answer,
+        }
     }
 
     async fn job(&self, method: &str, unit: &str) -> Result<String, BusError> {
@@ -283,9 +296,7 @@ impl Systemd {
     /// Has systemd send signals at all.
     async fn subscribe(&self) -> Result<(), BusError> {
         match self.call(MANAGER_PATH, MANAGER, "Subscribe", &()).await {
-            Err(BusError::Call { source, .. }) if matches!(&*source, zbus::Error::MethodError(name, ..) if name.as_str() == SUBSCRIBED) => {
-                Ok(())
-            }
+            Err(BusError::Call { source, .. }) if is_error(&source, SUBSCRIBED) => Ok(()),
             answer => answer.map(drop),
         }
     }
@@ -344,6 +355,18 @@ impl Systemd {
                 return Ok(None);
             }
             Ok((load != "not-found" || active != "inactive").then(|| active.clone()))
+        })
+    }
+
+    /// Whether a unit has a file, as far as systemd knows.
+    ///
+    /// # Errors
+    /// systemd doesn't answer.
+    pub fn has_file(&self, unit: &str) -> Result<bool, BusError> {
+        zbus::block_on(async {
+            let reply = self.call(MANAGER_PATH, MANAGER, "ListUnitsByNames", &(&[unit][..],)).await?;
+            let rows: Vec<Row> = reply.body().deserialize().map_err(failed("ListUnitsByNames"))?;
+            Ok(rows.first().is_some_and(|row| row.2 != "not-found"))
         })
     }
 
@@ -410,6 +433,7 @@ impl Systemd {
                     self.property(&path, SERVICE, "ExecMainCode").await?,
                     self.property(&path, SERVICE, "ExecMainStatus").await?,
                 ),
+                prevented: self.property(&path, SERVICE, "RestartPreventExitStatus").await?,
             })
         })
     }

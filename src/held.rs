@@ -62,14 +62,23 @@
 //! edit after a kill keeps the first good plan. Nor does a start keep its plan for mistakes in the files
 //! (/run/wharf/last-good) while a mark is there that isn't yet at its end; `wharf apply` does that after the proof.
 //!
-//! Who forgets a mark: the step that has started its container and seen it prove itself; the stop of what no file
-//! declares any more; and any `wharf apply` that finds it of another version, or its container undeclared and down. A
-//! mark of a run that has ended, short of failed, is tried again by the next `wharf apply`; a failed one only when
-//! somebody says --retry. `wharf update` marks before it fetches, with an image that may be any, and takes that back
+//! A trial whose run has ended isn't left to be undone for ever. It has one run of its container: whatever starts after
+//! that is the last good plan. Once that run was ready and has lasted for [`PROVED`](crate::plan::held::PROVED), its own
+//! settle time and as many checks as make it unhealthy, whichever is longest, it has proved itself: data that somebody
+//! relies on by then are never given up for a snapshot from before. The executor sees to that at its end
+//! (ExecStopPost=, so at a crash, a stop and a reboot), and who has the lock before anything else. How long it ran is
+//! only known in its own boot; where the power goes later than that, the last good plan and its data are back, and what
+//! was written since stays in a snapshot beside (see [`snapshots`]).
+//!
+//! Who forgets a mark: who finds that it has proved itself so; the step that has started its container and seen it prove
+//! itself; the stop of what no file declares any more; and any `wharf apply` that finds it of another version, or its
+//! container undeclared and down. Any other mark of a run that has ended, short of failed, is tried again by the next
+//! `wharf apply`; a failed one only when somebody says --retry. `wharf update` marks before it fetches, with an image that may be any, and takes that back
 //! only where the tag names what is good.
 //!
 //! A mark is written beside its place (`NAME.json.new`, which the next `wharf apply` sweeps), synced, renamed, and the
-//! folder synced; it is removed likewise. Only who has the lock writes or removes marks. What is known of snapshots the
+//! folder synced; it is removed likewise. Only who has the lock writes or removes marks; an executor that can't have it at
+//! once leaves that to who has. What is known of snapshots the
 //! executor writes, and a container's starts are one after the other; who has the lock drops what is nobody's.
 
 pub mod snapshots;
@@ -86,6 +95,7 @@ use rustix::io::Errno;
 use crate::check::{Container, RootSource};
 use crate::host::Paths;
 use crate::image::Store;
+use crate::plan;
 use crate::plan::held::{Fingerprint, HELD_FORMAT, Held};
 use crate::settings::Policy;
 use crate::spec::ContainerName;
@@ -106,9 +116,9 @@ fn path(paths: &Paths, name: &ContainerName) -> PathBuf {
 /// It can't be read.
 pub fn find(paths: &Paths, name: &ContainerName) -> io::Result<Option<Held>> {
     match fs::read(path(paths, name)) {
-        Ok(text) => Ok(serde_json::from_slice(&text)
-            .ok()
-            .filter(|held: &Held| held.format == HELD_FORMAT && held.name() == name)),
+        Ok(text) => {
+            Ok(plan::read(&text).ok().filter(|held: &Held| held.format == HELD_FORMAT && held.name() == name))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -207,10 +217,7 @@ fn lock_path(paths: &Paths) -> PathBuf {
 /// # Errors
 /// The file can't be made or locked.
 pub fn apply(paths: &Paths, waits: impl FnOnce(Option<u32>)) -> io::Result<Applying> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(paths.runtime())?;
-    let path = lock_path(paths);
-    let mut file =
-        OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path)?;
+    let mut file = open_lock(paths)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -230,6 +237,35 @@ pub fn apply(paths: &Paths, waits: impl FnOnce(Option<u32>)) -> io::Result<Apply
         }
         Err(errno) => return Err(errno.into()),
     }
+    begin(paths, file)
+}
+
+/// The same without waiting; nothing where another one is under way.
+///
+/// # Errors
+/// The file can't be made or locked.
+pub fn try_apply(paths: &Paths) -> io::Result<Option<Applying>> {
+    let file = open_lock(paths)?;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return begin(paths, file).map(Some),
+            // Who only looks whether somebody has it has it for a moment, and doesn't count.
+            Err(Errno::WOULDBLOCK) if !is_applying(paths) => std::thread::yield_now(),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn open_lock(paths: &Paths) -> io::Result<File> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(paths.runtime())?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600).open(lock_path(paths))
+}
+
+/// The run of who has just got the lock.
+fn begin(paths: &Paths, file: File) -> io::Result<Applying> {
     let run = fresh_run()?;
     file.set_len(0)?;
     rustix::io::pwrite(&file, format!("{} {run}\n", std::process::id()).as_bytes(), 0)?;
@@ -280,6 +316,7 @@ mod tests {
         let run = first.run().to_owned();
         fs::create_dir_all(folder(&paths)).expect("made");
         fs::write(folder(&paths).join("x.json.new"), "{").expect("written");
+        assert!(try_apply(&paths).expect("looked").is_none(), "it doesn't wait");
         std::thread::scope(|scope| {
             let (told, hears) = std::sync::mpsc::channel();
             let paths = &paths;
@@ -290,6 +327,14 @@ mod tests {
             second.join().expect("no panic").expect("its turn");
         });
         assert!(!is_applying(&paths) && live(&paths).is_none());
+        // Who looks has it for a moment.
+        let looks = File::open(lock_path(&paths)).expect("there");
+        rustix::fs::flock(&looks, FlockOperation::LockShared).expect("locked");
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| try_apply(&paths).expect("locked").map(drop));
+            drop(looks);
+            assert_eq!(third.join().expect("no panic"), Some(()), "nobody is at it");
+        });
         let third = apply(&paths, |_| panic!("nobody has it")).expect("locked");
         assert_ne!(third.run(), run, "marks of one that has ended are nobody's");
         assert_eq!(fs::read_dir(folder(&paths)).expect("listed").count(), 0, "what was begun is swept");

@@ -9,7 +9,6 @@
 
 use std::env;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 
 use crate::check::{Container, RootSource};
 use crate::running::Running;
@@ -66,10 +65,24 @@ pub enum Kind {
     NotRestored,
     /// There can't be a snapshot of its volumes.
     NoSnapshot,
+    /// Its checks have failed.
+    Unhealthy,
+    /// It runs its last good plan, and not what its files say.
+    LastGood,
+    /// It could not read its configuration anew.
+    Reload,
+    /// Its image's stop signal can't be sent.
+    StopSignal,
+    /// What is left to do after a start or an end can't be done.
+    Tidying,
+    /// Its sockets' connections can't be carried to it.
+    Proxy,
+    /// The network of all containers can't be put right.
+    HostNetwork,
 }
 
 /// All of them, each with its id: once given, it stays.
-pub const KINDS: [(Kind, &str); 22] = [
+pub const KINDS: [(Kind, &str); 29] = [
     (Kind::Config, "5895593278df49508bfc9a018811c5c9"),
     (Kind::Program, "7fe887e196274568a45442c6603f94ec"),
     (Kind::Folder, "53ca865e53ed4c8e818e0be09b3f05c2"),
@@ -92,6 +105,13 @@ pub const KINDS: [(Kind, &str); 22] = [
     (Kind::Late, "c16ff4173b1c4311b2e2ef1264186ed2"),
     (Kind::NotRestored, "d40bc7f2b6d94942ba166f355d34ae59"),
     (Kind::NoSnapshot, "2e7c5c37c8e940039bd34444158e0b62"),
+    (Kind::Unhealthy, "9537c8fca07e4501ac9f40f6ecb66f23"),
+    (Kind::LastGood, "9aeb4c4e0388429eada3995ce4360b3d"),
+    (Kind::Reload, "f050c31cef9444a7b1574ffe328e7503"),
+    (Kind::StopSignal, "f1f790fdc3a94f71a6dc3bd43a113cf1"),
+    (Kind::Tidying, "a2017fa9473f4559bd77d121eff28ef5"),
+    (Kind::Proxy, "5b2b6f269ca54085ac9a31c637bde2af"),
+    (Kind::HostNetwork, "cb41e2cc61c549819090b6b509018bea"),
 ];
 
 impl Kind {
@@ -143,39 +163,64 @@ impl About {
 /// Puts a text into the journal, an entry for each line, with a priority of syslog(3). Says whether it is there: it
 /// isn't where this process's standard error goes elsewhere.
 pub fn send(about: &About, priority: u8, kind: Option<Kind>, text: &str) -> bool {
-    // What systemd says of a process whose streams are journald's (systemd.exec(5)).
-    if env::var_os("JOURNAL_STREAM").is_none() || !Path::new(SOCKET).exists() {
-        return false;
+    Journal::connect(about).is_some_and(|journal| journal.send(priority, kind, text))
+}
+
+/// The journal, for who goes where no path leads to it.
+#[derive(Debug)]
+pub struct Journal {
+    socket: UnixDatagram,
+    about: About,
+    invocation: Option<String>,
+}
+
+impl Journal {
+    /// Nothing where this process's standard error isn't the journal's.
+    pub fn connect(about: &About) -> Option<Self> {
+        // What systemd says of a process whose streams are journald's (systemd.exec(5)).
+        env::var_os("JOURNAL_STREAM")?;
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.connect(SOCKET).ok()?;
+        Some(Self { socket, about: about.clone(), invocation: env::var("INVOCATION_ID").ok() })
     }
-    let Ok(socket) = UnixDatagram::unbound() else { return false };
-    let invocation = env::var("INVOCATION_ID").ok();
-    let identifier = about.container.as_deref().or(about.unit.as_deref()).unwrap_or("wharf");
-    // An entry without a text is none (`server_process_entry` of systemd's src/journal/journald-native.c).
-    for (number, line) in text.lines().filter(|line| !line.trim().is_empty()).enumerate() {
-        let mut entry = Vec::new();
-        field(&mut entry, "MESSAGE", line);
-        field(&mut entry, "PRIORITY", &priority.to_string());
-        field(&mut entry, "SYSLOG_IDENTIFIER", identifier);
-        for (name, value) in [
-            // What is explained once is explained.
-            ("MESSAGE_ID", kind.filter(|_| number == 0).map(Kind::id)),
-            ("CONTAINER_NAME", about.container.as_deref()),
-            ("IMAGE_NAME", about.image.as_deref()),
-            ("IMAGE_DIGEST", about.digest.as_deref()),
-            ("OBJECT_SYSTEMD_UNIT", about.unit.as_deref()),
-            ("VOLUME_NAMES", Some(about.volumes.as_str()).filter(|volumes| !volumes.is_empty())),
-            ("SNAPSHOT_NAME", about.snapshot.as_deref()),
-            ("INVOCATION_ID", invocation.as_deref()),
-        ] {
-            if let Some(value) = value {
-                field(&mut entry, name, value);
+
+    /// For who can't wait until journald reads.
+    #[must_use]
+    pub fn without_waiting(self) -> Option<Self> {
+        self.socket.set_nonblocking(true).ok().map(|()| self)
+    }
+
+    /// An entry for each line; whether they have arrived.
+    pub fn send(&self, priority: u8, kind: Option<Kind>, text: &str) -> bool {
+        let Self { socket, about, invocation } = self;
+        let identifier = about.container.as_deref().or(about.unit.as_deref()).unwrap_or("wharf");
+        // An entry without a text is none (`server_process_entry` of systemd's src/journal/journald-native.c).
+        for (number, line) in text.lines().filter(|line| !line.trim().is_empty()).enumerate() {
+            let mut entry = Vec::new();
+            field(&mut entry, "MESSAGE", line);
+            field(&mut entry, "PRIORITY", &priority.to_string());
+            field(&mut entry, "SYSLOG_IDENTIFIER", identifier);
+            for (name, value) in [
+                // What is explained once is explained.
+                ("MESSAGE_ID", kind.filter(|_| number == 0).map(Kind::id)),
+                ("CONTAINER_NAME", about.container.as_deref()),
+                ("IMAGE_NAME", about.image.as_deref()),
+                ("IMAGE_DIGEST", about.digest.as_deref()),
+                ("OBJECT_SYSTEMD_UNIT", about.unit.as_deref()),
+                ("VOLUME_NAMES", Some(about.volumes.as_str()).filter(|volumes| !volumes.is_empty())),
+                ("SNAPSHOT_NAME", about.snapshot.as_deref()),
+                ("INVOCATION_ID", invocation.as_deref()),
+            ] {
+                if let Some(value) = value {
+                    field(&mut entry, name, value);
+                }
+            }
+            if socket.send(&entry).is_err() {
+                return false;
             }
         }
-        if socket.send_to(&entry, SOCKET).is_err() {
-            return false;
-        }
+        true
     }
-    true
 }
 
 /// `NAME=value`, or the name and the value with its length before it where there are line breaks in it.

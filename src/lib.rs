@@ -59,7 +59,7 @@
 //!                 │
 //!  bin/wharf-generator ──► generate ──► plan ──► check ──► spec ──► report
 //!                            │           └──► unit
-//!                            └──► held ──► image (what a reference names)
+//!                            └──► held ──► image (what a reference names) · running
 //!  bin/wharf-executor ──► exec ──► plan::{process, steps}
 //!                           ├──► root ──► image
 //!                           ├──► sys · lease · volume ──► tree
@@ -112,6 +112,13 @@
 //! Where this is something else than one would expect, or than was once meant. What concerns one room alone
 //! stands at its top: see [`image`], [`registry`] and [`trust`].
 //!
+//! - **What runs and has lost its file keeps a unit, made of its record.** systemd takes nearly all that it does at a
+//!   unit's end from the unit's file: without one, a reload leaves `KillMode=control-group`, SIGTERM, 90 s, no command of
+//!   Wharf's and no limits (seen with 252 and 257). A start by that unit is refused, and a restart before it stops
+//!   anything; nor does systemd start again what ends by itself, as what no file declares isn't to be up.
+//! - **Records of what runs are read with keys that aren't known, plans aren't.** What another version has started goes
+//!   on, and its ports and links with it: what can't be read of a record never costs an element of the firewall. But a
+//!   start that passed over a limit or a confinement would be another one.
 //! - **Two kinds of steps**, [`plan::steps::HostStep`] and [`plan::steps::InnerStep`], and not one list: they
 //!   run in two processes, with one moment between them, when the root stands. With two types a step can't
 //!   end up on the wrong side.
@@ -157,6 +164,10 @@
 //!   netlink-packet-route, over a blocking socket; the few of nf_tables are written by hand.
 //! - **A published port is tried before, and not held**: a process of the host that takes it later gets it
 //!   and hears nothing from outside. Holding it would take a descriptor for each in systemd's fd store.
+//! - **A trial that nobody looks at any more ends by itself**, after ten minutes: the executor, which is there at the
+//!   end of each run, has it count as proved. Else a `wharf apply` that was killed would have data of days undone at the
+//!   next crash (see [`held`]). It needs no process and no timer that waits for it; the price is that a power cut, at
+//!   which no executor runs, still goes back, with what was written since kept in a snapshot.
 //! - **The last good plan is kept by the executor, after a start that worked**, and not by the generator,
 //!   which only knows what was well written; and of a change that is being tried by `wharf apply`, after the proof.
 //! - **An image's unit is oneshot, has no `RemainAfterExit=`, and names in a condition what the store has
@@ -189,7 +200,8 @@
 //!   (`service_notify_message` in its src/core/service.c; seen with 252 and 257), so that the program's own end
 //!   is the unit's, and `systemctl start` waits for it. `READY=1` means nothing to it. Its `runtime` is
 //!   `TimeoutStartSec=`, as `RuntimeMaxSec=` has no effect on a oneshot; and ended while it starts, it gets
-//!   `KillSignal=` without `ExecStop=`, so the image's own stop signal isn't sent.
+//!   `KillSignal=` without `ExecStop=`, so the image's own stop signal isn't sent. Nor is it to a service whose start takes
+//!   too long or is stopped meanwhile, but by the init that checks, which knows it and sends it for that SIGTERM.
 //! - **A container with a timer is a job unless it says otherwise**: of one that is always restarted, a timer
 //!   would start nothing.
 //! - **A timer only starts, and a start of what runs is nothing.** So `overlap = "restart"` has the timer start a
@@ -237,8 +249,13 @@
 //!   the file can't change then.
 //! - **Whether a container changed is told by what its files mean**, and what is behind its tag, not by their text: a
 //!   comment restarts nothing.
-//! - **A reload below an init is the executor's**, and systemd's (`notify-reload`) only where the program is process 1:
-//!   an init would pass the signal on to a program that may end by it.
+//! - **A reload by a signal is systemd's (`notify-reload`) where the program says when it is done**, and otherwise the
+//!   executor's, which looks whether the program handles the signal. Only systemd knows what a program has said, so only
+//!   there success has been proved. An init looks as well, before it passes that signal on.
+//! - **A stop takes as long as systemd lets it**, which kills what is left then (`TimeoutStopFailureMode=kill`); the
+//!   executor, which sends the image's signal, has no time limit of its own, since a program can ask for more time.
+//! - **Every container that speaks to systemd has an fd store**, of 64 descriptors: without a number systemd keeps none,
+//!   and a program isn't told.
 //! - **`ready = "notify"` is refused without a user namespace**: of root on the host, systemd takes any process for the
 //!   unit's main one.
 //! - **A plan that is ready when it is healthy is kept as good by `ExecStartPost=`**, as the executor is gone then.

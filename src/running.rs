@@ -8,16 +8,19 @@
 //! ```
 //!
 //! Records are the truth about the network: the elements in the firewall's table are those of all records,
-//! whoever flushes it. A record is written before its elements are there and removed after they are gone, by
+//! whoever flushes it. They are the truth about what has lost its file, too: the generator makes its unit of its record.
+//! Another version of Wharf may have written one, with keys that this one doesn't know; what runs isn't to suffer by
+//! that, so they are passed over. A record is written before its elements are there and removed after they are gone, by
 //! rename, so that it is whole or not there. Nothing is synced: all of it ends with the host's boot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Container;
@@ -27,7 +30,6 @@ use crate::spec::ContainerName;
 
 /// A container as it was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Running {
     /// As checked; an instance has its template's, with its own name in it.
     pub container: Container,
@@ -92,26 +94,43 @@ pub fn find(paths: &Paths, name: &ContainerName) -> io::Result<Option<Running>> 
     read(&path(paths, name))
 }
 
+/// Of which containers there are records, by name.
+///
+/// # Errors
+/// The folder can't be listed.
+pub fn names(paths: &Paths) -> io::Result<BTreeSet<ContainerName>> {
+    let entries = match fs::read_dir(paths.running()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error),
+    };
+    // What is about to be put into place begins with a dot, as no container's name does.
+    let name = |entry: fs::DirEntry| -> Option<ContainerName> {
+        entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok()
+    };
+    entries.filter_map(|entry| entry.map(name).transpose()).collect()
+}
+
 /// Every record, by name. One that can't be read is passed over: it is then as if its container had ended.
 ///
 /// # Errors
 /// The folder can't be listed.
 pub fn all(paths: &Paths) -> io::Result<Vec<Running>> {
-    let entries = match fs::read_dir(paths.running()) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "json") {
-            files.push(path);
-        }
+    Ok(names(paths)?.iter().filter_map(|name| find(paths, name).ok().flatten()).collect())
+}
+
+/// How a container is connected that runs, also where the rest of its record can't be read; nothing where it isn't, or
+/// doesn't run.
+///
+/// # Errors
+/// That can't be read.
+pub fn attachment(paths: &Paths, name: &ContainerName) -> io::Result<Option<Attachment>> {
+    #[derive(Deserialize)]
+    struct Connected {
+        #[serde(default)]
+        attachment: Option<Attachment>,
     }
-    files.sort();
-    Ok(files.iter().filter_map(|path| read(path).ok().flatten()).collect())
+    Ok(read::<Connected>(&path(paths, name))?.and_then(|record| record.attachment))
 }
 
 /// Removes what is kept of a container that has ended.
@@ -131,7 +150,7 @@ fn path(paths: &Paths, name: &ContainerName) -> PathBuf {
     paths.running().join(format!("{name}.json"))
 }
 
-fn read(path: &Path) -> io::Result<Option<Running>> {
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -148,4 +167,39 @@ pub(crate) fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
     file.write_all(text)?;
     fs::rename(&aside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = include_str!("../tests/accept/gone/run/wharf/running/db.json");
+
+    #[test]
+    fn records_of_another_version() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        fs::create_dir_all(paths.running()).expect("made");
+        let name: ContainerName = "db".parse().expect("a name");
+        let attached = r#""attachment":{"interface":"wharf-0001","gateway":{"v4":"10.0.0.1","v6":null},
+            "addresses":{"v4":"10.0.0.2","v6":null},"links":[],"host":false,"ports":[],"later":1},"container":"#;
+        let text = RECORD.replacen(r#""container":"#, attached, 1);
+        let put = |text: &str| fs::write(path(&paths, &name), text).expect("written");
+        // With keys that aren't known, on top and within.
+        put(&text);
+        assert!(text.matches("of-a-later-version").count() == 3 && text.contains("later\":1"));
+        let record = find(&paths, &name).expect("read").expect("there");
+        assert_eq!(record.container.limits.memory.as_deref(), Some("2G"));
+        let attachment = record.attachment.clone().expect("connected");
+        assert_eq!(all(&paths).expect("read"), [record]);
+        // With what it can't make sense of.
+        put(&text.replace(r#""restart":"always""#, r#""restart":"at full moon""#));
+        assert!(find(&paths, &name).is_err() && all(&paths).expect("read").is_empty());
+        assert_eq!(super::attachment(&paths, &name).expect("read"), Some(attachment));
+        assert_eq!(names(&paths).expect("listed"), BTreeSet::from([name.clone()]));
+        put(&text.replace(r#""interface":"wharf-0001""#, r#""interface":1"#));
+        assert!(super::attachment(&paths, &name).is_err());
+        put("{}");
+        assert_eq!(super::attachment(&paths, &name).expect("read"), None);
+    }
 }

@@ -61,9 +61,6 @@ _wharf() {
             wharf,keys)
                 cmd="wharf__subcmd__keys"
                 ;;
-            wharf,logs)
-                cmd="wharf__subcmd__logs"
-                ;;
             wharf,metrics)
                 cmd="wharf__subcmd__metrics"
                 ;;
@@ -79,29 +76,14 @@ _wharf() {
             wharf,ps)
                 cmd="wharf__subcmd__ps"
                 ;;
-            wharf,reload)
-                cmd="wharf__subcmd__reload"
-                ;;
-            wharf,restart)
-                cmd="wharf__subcmd__restart"
-                ;;
             wharf,run)
                 cmd="wharf__subcmd__run"
                 ;;
             wharf,shell)
                 cmd="wharf__subcmd__shell"
                 ;;
-            wharf,start)
-                cmd="wharf__subcmd__start"
-                ;;
             wharf,stats)
                 cmd="wharf__subcmd__stats"
-                ;;
-            wharf,status)
-                cmd="wharf__subcmd__status"
-                ;;
-            wharf,stop)
-                cmd="wharf__subcmd__stop"
                 ;;
             wharf,top)
                 cmd="wharf__subcmd__top"
@@ -135,9 +117,6 @@ _wharf() {
                 ;;
             wharf__subcmd__image,logout)
                 cmd="wharf__subcmd__image__subcmd__logout"
-                ;;
-            wharf__subcmd__image,provide)
-                cmd="wharf__subcmd__image__subcmd__provide"
                 ;;
             wharf__subcmd__image,prune)
                 cmd="wharf__subcmd__image__subcmd__prune"
@@ -203,7 +182,7 @@ _wharf() {
 
     case "${cmd}" in
         wharf)
-            opts="-h -V --root --help --version check plan graph inspect keys ps stats top metrics port changed run apply update exec shell diff commit cp enable disable image fsck volume network doctor start stop restart reload status logs"
+            opts="-h -V --root --help --version check plan graph inspect keys ps stats top metrics port changed run apply update exec shell diff commit cp enable disable image fsck volume network doctor"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -265,13 +244,17 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__check)
-            opts="-h --as --json --root --help"
+            opts="-h --as --format --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -333,7 +316,7 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__cp)
-            opts="-a -h --owner --keep-set-id --archive --root --help"
+            opts="-h --owner --keep-set-id --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -355,12 +338,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__diff)
-            opts="-h --json --root --help"
+            opts="-h --json --format --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -391,12 +378,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__doctor)
-            opts="-h --json --report --no-journal --root --help"
+            opts="-h --format --report --no-journal --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --report)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -431,7 +422,7 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__exec)
-            opts="-u -e -w -t -T -i -h --user --env --working-directory --terminal --no-terminal --interactive --root --help"
+            opts="-u -e -w -t -T -h --user --env --working-directory --terminal --no-terminal --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -521,7 +512,7 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__image)
-            opts="-h --root --help import pull login logout push load save export history list inspect tag provide remove prune sign verify"
+            opts="-h --root --help import pull login logout push load save export history list inspect tag remove prune sign verify"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -774,24 +765,6 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        wharf__subcmd__image__subcmd__provide)
-            opts="-h --root --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         wharf__subcmd__image__subcmd__prune)
             opts="-a -n -h --all --dry-run --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -979,24 +952,12 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__image__subcmd__verify)
-            opts="-h --reference --digest --signed --key --fetch --root --help"
+            opts="-h --fetch --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --reference)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --digest)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --key)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1037,24 +998,6 @@ _wharf() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        wharf__subcmd__logs)
-            opts="-h --root --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1212,44 +1155,8 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        wharf__subcmd__reload)
-            opts="-h --root --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        wharf__subcmd__restart)
-            opts="-h --root --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         wharf__subcmd__run)
-            opts="-d -t -T -i -v -e -m -p -u -w -h --name --detach --tty --terminal --no-tty --no-terminal --pull --toml --interactive --rm --ephemeral --read-only --volume --tmpfs --apparmor --credentials --description --encrypted-credentials --entrypoint --env --environment --env-file --environment-files --group --health-cmd --health.command --health.http --health.image --health.interval --health.on-failure --health.retries --health.start-period --health.tcp --health.timeout --hostname --init --limits.cpu --cpu-weight --limits.cpu-weight --cpuset-cpus --limits.cpus --limits.io-weight --memory --limits.memory --limits.memory-high --limits.open-files --limits.swap --pids-limit --limits.tasks --link --links --mount --mounts --network --notify-access --publish --ready --reload.command --reload.signal --reload.wait --restart --restart-on-change --rootfs --runtime --stop-signal --stop.signal --stop-timeout --stop.timeout --survive-soft-reboot --systemd.Service --systemd.Unit --type --update --user --user-namespace --workdir --working-directory --root --help"
+            opts="-d -t -T -v -e -m -p -u -w -h --name --detach --tty --terminal --no-tty --no-terminal --pull --toml --ephemeral --read-only --volume --tmpfs --apparmor --credentials --description --encrypted-credentials --entrypoint --env --environment --env-file --environment-files --group --health-cmd --health.command --health.http --health.image --health.interval --health.on-failure --health.retries --health.start-period --health.tcp --health.timeout --hostname --init --limits.cpu --cpu-weight --limits.cpu-weight --cpuset-cpus --limits.cpus --limits.io-weight --memory --limits.memory --limits.memory-high --limits.open-files --limits.swap --pids-limit --limits.tasks --link --links --mount --mounts --network --notify-access --publish --ready --reload.command --reload.signal --reload.wait --restart --restart-on-change --rootfs --runtime --stop-signal --stop.signal --stop-timeout --stop.timeout --survive-soft-reboot --systemd.Service --systemd.Unit --type --update --user --user-namespace --workdir --working-directory --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1559,7 +1466,7 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__shell)
-            opts="-u -e -w -t -T -i -h --user --env --working-directory --terminal --no-terminal --interactive --root --help"
+            opts="-u -e -w -t -T -h --user --env --working-directory --terminal --no-terminal --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1600,24 +1507,6 @@ _wharf() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        wharf__subcmd__start)
-            opts="-h --root --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         wharf__subcmd__stats)
             opts="-a -i -h --all --interval --json --format --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1637,42 +1526,6 @@ _wharf() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        wharf__subcmd__status)
-            opts="-h --root --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        wharf__subcmd__stop)
-            opts="-h --root --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1877,12 +1730,16 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__volume__subcmd__prune)
-            opts="-h --yes --json --root --help"
+            opts="-h --yes --format --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

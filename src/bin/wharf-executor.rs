@@ -69,14 +69,11 @@ fn main() -> ExitCode {
             let kind = result.as_ref().err().map(Failure::kind);
             end(&about, kind, result)
         }
-        "started" => end(&about, None, exec::started(&paths, &name)),
-        "stop" => match exec::stop(&paths, &name, variable("MAINPID").as_deref()) {
-            Ok(explanation) => {
-                explanation.iter().for_each(|text| say(&about, 4, Some(Kind::Killed), text));
-                ExitCode::SUCCESS
-            }
-            Err(failure) => end(&about, None, Err(failure)),
-        },
+        "started" => end(&about, Some(Kind::Tidying), exec::started(&paths, &name)),
+        "stop" => {
+            let result = exec::stop(&paths, &name, variable("MAINPID").as_deref());
+            end(&about, Some(Kind::StopSignal), result)
+        }
         "stopped" => {
             let [result, code, status] =
                 ["SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"].map(|name| variable(name).unwrap_or_default());
@@ -84,10 +81,13 @@ fn main() -> ExitCode {
             if let Some((kind, text)) = exec::last_words(&paths, &name, how) {
                 say(&about, 4, Some(kind), &text);
             }
-            end(&about, None, exec::stopped(&paths, &name))
+            end(&about, Some(Kind::Tidying), exec::stopped(&paths, &name))
         }
-        "reload" => end(&about, None, exec::reload(&paths, &name, variable("MAINPID").as_deref())),
-        "proxy" => end(&about, None, Err(exec::proxy(&paths, &name))),
+        "reload" => {
+            let result = exec::reload(&paths, &name, variable("MAINPID").as_deref());
+            end(&about, Some(Kind::Reload), result)
+        }
+        "proxy" => end(&about, Some(Kind::Proxy), Err(exec::proxy(&paths, &name))),
         "refuse" => {
             let failure = exec::refuse(&paths, &name);
             end(&about, Some(failure.kind()), Err(failure))
@@ -103,7 +103,7 @@ fn network(paths: &Paths) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            say(&About::default(), 3, None, &failure.to_string());
+            say(&About::default(), 3, Some(Kind::HostNetwork), &failure.to_string());
             ExitCode::from(failure.status.code())
         }
     }
@@ -128,8 +128,7 @@ fn enter(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The end of a command. `kind` is what the catalogue has a failure under: its entries are about starts, and a reload
-/// or a stop that fails has none.
+/// The end of a command. `kind` is what the catalogue has a failure under.
 fn end(about: &About, kind: Option<Kind>, result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
     let name = about.container.as_deref().unwrap_or_default();

@@ -187,14 +187,14 @@ fn below_init(rules: &mut Rules<'_>) {
     }
 }
 
-/// What the unit says here follows from the times of the check.
+/// What the unit says here follows from the times of the check, and is between systemd and the init.
 fn own_watchdog(rules: &mut Rules<'_>) {
-    let table = rules.table("systemd.Service");
-    if let Some(entry) = table.and_then(|entries| entries.get("WatchdogSec")) {
-        rules.error(
-            &entry.key,
-            "WatchdogSec= can't be set beside [health], which sets it",
-            "it follows from `interval`, `timeout` and `retries` of [health]",
-        );
+    for (name, hint) in [
+        ("WatchdogSec", "it follows from `interval`, `timeout` and `retries` of [health]"),
+        ("WatchdogSignal", "by it the small init is told to stop the program, with `signal` of [stop]"),
+    ] {
+        if let Some(entry) = rules.get(&format!("systemd.Service.{name}")) {
+            rules.error(&entry.key, format!("{name}= can't be set beside [health], which sets it"), hint);
+        }
     }
 }

@@ -31,6 +31,7 @@ pub use model::{
 };
 pub use process::{CREDENTIALS, UserNameError};
 pub use socket::{Proxy, Socket};
+pub use systemd::{is_in_the_way, refused};
 pub use timer::{Kind, Overlap, Timer};
 
 use std::path::PathBuf;
@@ -188,6 +189,7 @@ fn container(
     let health = health::health(rules, restart);
     let ready = ready::ready(rules);
     let notify_access = ready::notify_access(rules, ready, init);
+    ready::watchdog(rules, ready);
     let reload = ready::reload(rules, ready);
     ready::of_a_job(rules, starting.kind);
     systemd::of_a_job(rules, starting.kind);

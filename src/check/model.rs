@@ -5,6 +5,9 @@
 //!
 //! In a template (`web@`) texts may hold `%i`, the instance, and `%%`, a percent sign; [`Container::instance`]
 //! replaces them. Everywhere else `%` means itself.
+//!
+//! A key that another version of Wharf has written is passed over here, and by who must not do so found by
+//! [`crate::plan::read`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,7 +21,6 @@ use crate::spec::{ContainerName, Link, Publish, Reference, Signal};
 
 /// A declared container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Container {
     /// From the file's name.
     pub name: ContainerName,
@@ -153,7 +155,6 @@ pub enum RootSource {
 
 /// What is known about where a container's image comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Supply {
     /// The unit that fetches it, `nginx-image.service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +176,6 @@ pub enum RootMode {
 
 /// A file of `NAME=value` lines on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct EnvironmentFile {
     /// Absolute.
     pub path: PathBuf,
@@ -185,7 +185,6 @@ pub struct EnvironmentFile {
 
 /// A secret that systemd loads for the unit (systemd.exec(5), `LoadCredential=`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Credential {
     /// What the program finds it by.
     pub name: String,
@@ -242,7 +241,6 @@ pub enum Network {
 
 /// Something mounted into the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Where, inside: absolute, normal (no `.`, `..`, `//` or trailing `/`), not `/`.
     pub target: String,
@@ -264,7 +262,6 @@ pub enum MountKind {
 
 /// A path of the host, file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Bind {
     /// Absolute and without `..`.
     pub source: PathBuf,
@@ -278,7 +275,6 @@ pub struct Bind {
 
 /// A named volume, kept in the state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Volume {
     /// By the same rules as a container's name.
     pub name: String,
@@ -288,7 +284,6 @@ pub struct Volume {
 
 /// A fresh tmpfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Tmpfs {
     /// The most it can hold, in bytes; the kernel's default (half the memory) where it isn't given.
     pub size: Option<u64>,
@@ -298,7 +293,6 @@ pub struct Tmpfs {
 
 /// `[limits]`: properties of the unit, each as text that systemd.resource-control(5) takes, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// `memory`: bytes, `MemoryMax=`.
     pub memory: Option<String>,
@@ -322,7 +316,6 @@ pub struct Limits {
 
 /// `[stop]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Stop {
     /// `signal`; the image's where it isn't given, SIGTERM where that says nothing either.
     pub signal: Option<Signal>,
@@ -369,7 +362,7 @@ pub enum Update {
 
 /// `[reload]`: how the program reads its configuration anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reload {
     /// By a signal.
     Signal {
@@ -385,7 +378,6 @@ pub enum Reload {
 /// `[health]`: how to tell that the container does its work. What the file leaves out is filled in, unless the image
 /// may say it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Health {
     /// `command`, `http`, `tcp` or `image`.
     pub check: HealthCheck,
@@ -444,7 +436,6 @@ pub enum Restart {
 /// `[systemd.Unit]` and `[systemd.Service]`: settings in the order they stand in the unit, a list being the
 /// same key several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SystemdSections {
     /// `[systemd.Unit]`.
     pub unit: Vec<(String, String)>,

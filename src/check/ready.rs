@@ -62,6 +62,21 @@ pub fn notify_access(rules: &mut Rules<'_>, ready: Ready, init: bool) -> NotifyA
     }
 }
 
+/// A watchdog waits for a word of the program's. Beside `[health]` it isn't the file's to set.
+pub fn watchdog(rules: &mut Rules<'_>, ready: Ready) {
+    let is_known = rules.text("ready").is_none_or(|(text, _)| text == "exec");
+    if ready != Ready::Exec || !is_known || rules.get("health").is_some() {
+        return;
+    }
+    if let Some(entry) = rules.get("systemd.Service.WatchdogSec") {
+        rules.error(
+            &entry.key,
+            "nothing in the container can feed this watchdog, so systemd would end it each time",
+            "write ready = \"notify\" for a program that says WATCHDOG=1 (sd_notify(3)), or a [health] for any other",
+        );
+    }
+}
+
 /// A job is ready when it has ended, and then there is nothing to check or to reload.
 pub fn of_a_job(rules: &mut Rules<'_>, kind: Kind) {
     if kind != Kind::Job {

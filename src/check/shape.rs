@@ -169,6 +169,16 @@ fn unknown(vocabulary: &Vocabulary, parent: &str, table: &str, name: &str, entry
     if name.contains('.') && vocabulary.find(&path).is_some() {
         return finding.hint(format!("write {name} without quotes"));
     }
+    // A word that is known means more than one that looks like it: `userns` isn't `user`.
+    if parent.is_empty() {
+        let plain = name.to_lowercase().replace('_', "-");
+        if let Some((_, instead)) = vocabulary.nothing.iter().find(|(word, _)| *word == plain) {
+            return finding.hint(*instead);
+        }
+        if let Some((_, key)) = vocabulary.habits.iter().find(|(habit, _)| *habit == plain) {
+            return finding.hint(format!("did you mean `{key}`?"));
+        }
+    }
     let names: Vec<&str> = vocabulary.below(parent).map(|(name, _)| name).collect();
     if let Some(word) = nearest(name, names.iter().copied()) {
         return finding.hint(format!("did you mean `{word}`?"));
@@ -185,12 +195,6 @@ fn unknown(vocabulary: &Vocabulary, parent: &str, table: &str, name: &str, entry
         && matches!(entry.value.data, Data::Table(_))
     {
         return finding.hint(format!("did you mean [{}.\"{name}\"]?", key.path));
-    }
-    if parent.is_empty() {
-        let plain = name.to_lowercase().replace('_', "-");
-        if let Some((_, key)) = vocabulary.habits.iter().find(|(habit, _)| *habit == plain) {
-            return finding.hint(format!("did you mean `{key}`?"));
-        }
     }
     // The right key in the wrong table is a common slip: TOML tables reach to the next header.
     let elsewhere = vocabulary

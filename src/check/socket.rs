@@ -13,7 +13,6 @@ use crate::spec::{ContainerName, Data, Listen, Protocol, Publish};
 
 /// `[socket]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Socket {
     /// `listen`, in the order of the file; no two overlap.
     pub listen: Vec<Listen>,
@@ -33,7 +32,6 @@ pub struct Socket {
 
 /// What carries connections to a program that can't take sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Proxy {
     /// `to`: the container's port.
     pub to: u16,

@@ -101,6 +101,11 @@ const REFUSED_IMAGE: &[(&str, &str)] = &[
     ("Root*", "the store is the host's"),
 ];
 
+/// What a container's `[systemd.Unit]` and `[systemd.Service]` refuse, with what to write instead or why.
+pub fn refused() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    REFUSED_UNIT.iter().chain(REFUSED)
+}
+
 /// Both sections.
 pub fn sections(rules: &mut Rules<'_>) -> SystemdSections {
     SystemdSections {
@@ -174,6 +179,22 @@ fn section<N>(
     settings
 }
 
+/// Whether a setting would break what Wharf does, or what a container's file says, where a drop-in has it. What it is
+/// told beside that does no harm.
+pub fn is_in_the_way(name: &str) -> bool {
+    const HARMLESS: [&str; 7] = [
+        "Environment*",
+        "PassEnvironment",
+        "UnsetEnvironment",
+        "LoadCredential*",
+        "ImportCredential",
+        "SetCredential*",
+        "SupplementaryGroups",
+    ];
+    REFUSED.iter().any(|(pattern, _)| matches(pattern, name))
+        && !HARMLESS.iter().any(|pattern| matches(pattern, name))
+}
+
 fn matches(pattern: &str, name: &str) -> bool {
     match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
         (Some(start), _) => name.starts_with(start),
@@ -225,5 +246,7 @@ mod tests {
         {
             assert_eq!(refused(name), None);
         }
+        let all = ["ProtectHome", "User", "TimeoutStopSec", "Environment", "LoadCredentialEncrypted", "Nice"];
+        assert_eq!(all.map(is_in_the_way), [true, true, true, false, false, false]);
     }
 }

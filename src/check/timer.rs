@@ -28,7 +28,6 @@ impl Kind {
 
 /// `[timer]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Timer {
     /// `on-calendar`, each as systemd.time(7) writes it.
     pub on_calendar: Vec<String>,

@@ -15,8 +15,10 @@ use super::output::{Exit, Failure, plain, print};
 use crate::bus::Systemd;
 use crate::check::{Checked, Container, RootSource};
 use crate::generate::{self, Everything};
+use crate::held;
 use crate::host::Paths;
 use crate::image::Store;
+use crate::plan::held::Held;
 use crate::plan::{self, Files};
 use crate::running::{self, Running};
 use crate::spec::ContainerName;
@@ -41,6 +43,8 @@ JSON: an array of objects, one for each container that is not what it was, with 
   keys        an array of texts: the keys that are said otherwise now
   files       an array of texts: what `restart-on-change` lists, and is not what it was
   held        why the last good plan runs, and not what the files say; or null
+  unproved    why its next start is of the last good plan, though it runs what the files say: a
+              `wharf apply` was ended while it tried that; or null
   image       where it moved: reference, running and now (digests; now is null where the store
               hasn't got it any more), or null
   snapshot    an array of texts: the volumes that `wharf apply` takes a snapshot of before
@@ -67,6 +71,7 @@ pub(super) struct Row {
     pub(super) keys: Vec<String>,
     pub(super) files: Vec<PathBuf>,
     held: Option<String>,
+    unproved: Option<String>,
     pub(super) image: Option<Moved>,
     snapshot: Vec<String>,
     errors: bool,
@@ -80,6 +85,7 @@ const KEYS: &[&str] = &[
     "keys",
     "files",
     "held",
+    "unproved",
     "image.reference",
     "image.running",
     "image.now",
@@ -131,6 +137,9 @@ pub fn run(args: &ChangedArgs, paths: &Paths) -> Result<Exit, Failure> {
     }
     let everything = generate::check_everything(paths, declared.listing());
     let store = Store::new(paths.state());
+    let live = held::live(paths);
+    let mut orphans = held::all(paths);
+    orphans.retain(|_, mark| mark.is_orphaned(live.as_deref()));
     let mut rows = Vec::new();
     for running in running::all(paths)? {
         let name = running.container.name.clone();
@@ -142,7 +151,9 @@ pub fn run(args: &ChangedArgs, paths: &Paths) -> Result<Exit, Failure> {
             continue;
         }
         let now = now(&declared, &everything, &name);
-        rows.extend(compared(&running, &now, |container| beside_files(paths, &store, container)));
+        let row = compared(&running, &now, |container| beside_files(paths, &store, container));
+        let orphan = orphans.get(&name).filter(|_| running.held.is_none());
+        rows.extend(unproved(row, orphan, &running));
     }
     // A record may be left of one that has ended.
     let units: Vec<&str> = rows.iter().map(|row| row.unit.as_str()).collect();
@@ -197,6 +208,31 @@ fn beside(files: &Files, everything: &Everything) -> Checked {
     all.pop().map_or_else(|| plan::check(files), |(_, checked)| checked)
 }
 
+/// One that is being tried by nobody is shown, whatever else there is to say of it.
+fn unproved(row: Option<Row>, orphan: Option<&Held>, running: &Running) -> Option<Row> {
+    let Some(mark) = orphan else { return row };
+    let row = row.unwrap_or_else(|| Row { file: Some(running.source.clone()), ..Row::new(running) });
+    Some(Row { unproved: Some(mark.reason()), ..row })
+}
+
+impl Row {
+    /// With nothing to say.
+    fn new(running: &Running) -> Self {
+        Self {
+            name: running.container.name.clone(),
+            unit: running.container.name.unit(),
+            file: None,
+            keys: Vec::new(),
+            files: Vec::new(),
+            held: running.held.clone(),
+            unproved: None,
+            image: None,
+            snapshot: Vec::new(),
+            errors: false,
+        }
+    }
+}
+
 /// Nothing where all is as it was.
 pub(super) fn compared(
     running: &Running,
@@ -204,17 +240,7 @@ pub(super) fn compared(
     beside: impl Fn(&Container) -> BesideFiles,
 ) -> Option<Row> {
     let Running { container, image, files, held, .. } = running;
-    let mut row = Row {
-        name: container.name.clone(),
-        unit: container.name.unit(),
-        file: None,
-        keys: Vec::new(),
-        files: Vec::new(),
-        held: held.clone(),
-        image: None,
-        snapshot: Vec::new(),
-        errors: false,
-    };
+    let mut row = Row::new(running);
     match now {
         Now::Gone => {}
         Now::Broken(file) => {
@@ -277,7 +303,7 @@ fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.as_str().len()).max().unwrap_or_default();
     let mut text = String::new();
     for row in rows {
-        let Row { name, unit, file, keys, files, held, image, snapshot, errors } = row;
+        let Row { name, unit, file, keys, files, held, unproved, image, snapshot, errors } = row;
         let mut said = Vec::new();
         match file {
             None => said.push(format!("no file declares it any more: systemctl stop {unit}")),
@@ -293,6 +319,7 @@ fn table(rows: &[Row]) -> String {
         said.extend(image.as_ref().map(Moved::words));
         said.extend(snapshot_words(snapshot));
         said.extend(held.as_ref().map(|why| format!("held back: {why}")));
+        said.extend(unproved.as_ref().map(|why| format!("its last good plan starts next: {why}")));
         let _ = writeln!(text, "{:width$}  {}", name.as_str(), plain(&said.join("; ")));
     }
     text

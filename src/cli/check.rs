@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::declared::{Declared, DeclaredError};
+use super::format::{Form, Shape};
 use super::output::{Exit, Failure, coloured, print};
-use crate::check::{Checked, Container};
+use crate::check::{Checked, Container, Reload};
 use crate::generate;
-use crate::host::Paths;
+use crate::host::{HostFacts, Paths};
 use crate::plan;
-use crate::report::{self, Finding, Level, Place, Source, Style};
+use crate::report::{self, Finding, Level, Place, Report, Source, Style};
 use crate::settings::Settings;
 use crate::spec::ContainerName;
 use crate::volume::snapshot::{self, WhyNot};
+use crate::watched;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -25,6 +27,8 @@ Examples:
   wharf check ./nginx.toml           one file, anywhere, with the drop-ins beside it
   wharf check /etc/wharf/wharf.toml  the host's settings
   wharf check --json | jq .errors    for programs
+  wharf check --format '{file}:{line}: {message}'
+                                     a line for each finding
   wharf check --root build/rootfs    the tree of an image in the making
   wharf check --as /etc/wharf/containers/nginx.toml new.toml
                                      new.toml, as if it were in that place already
@@ -43,7 +47,7 @@ Exit status: 0 without errors (there may be warnings and notes), 1 with errors, 
 ///
 /// It looks at the files as they are now, and changes nothing. A file in a folder called `images` is an image's.
 #[derive(Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, mut_arg("json", |arg| arg.help("One object, as below")))]
 pub struct CheckArgs {
     /// Containers by name, or files by path; everything in the search path where none is given
     #[arg(value_name = "NAME|FILE")]
@@ -54,10 +58,12 @@ pub struct CheckArgs {
     /// well. May be given as often as there are files, for the first, the second and so on.
     #[arg(long = "as", value_name = "PATH")]
     places: Vec<PathBuf>,
-    /// One object, as below
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
+
+/// The keys of a finding.
+const KEYS: &[&str] = &["level", "file", "line", "column", "end_line", "end_column", "message", "hint"];
 
 /// A file that can't be what its folder says.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +75,8 @@ struct NoFile {
 
 /// Runs the command.
 pub fn run(args: &CheckArgs, paths: &Paths) -> Result<Exit, Failure> {
-    let CheckArgs { targets, places, json } = args;
+    let CheckArgs { targets, places, form } = args;
+    let shape = form.shape(KEYS)?;
     let (mut findings, checked) = match (targets.as_slice(), places.as_slice()) {
         ([], []) => everything(paths)?,
         (_, []) => some(paths, targets)?,
@@ -78,7 +85,10 @@ pub fn run(args: &CheckArgs, paths: &Paths) -> Result<Exit, Failure> {
     report::sort(&mut findings);
     findings.dedup();
     let style = if coloured(&io::stdout()) { Style::Coloured } else { Style::Plain };
-    let text = if *json { report::json(&findings) } else { people(&findings, &checked, style) };
+    let text = match shape {
+        Shape::Json => report::json(&findings),
+        shape => shape.text(&Report::new(&findings).findings, || people(&findings, &checked, style))?,
+    };
     let exit = if report::has_errors(&findings) { Exit::Failed } else { Exit::Done };
     // Whoever closed the pipe has read enough, and wants to know all the same.
     print(&text).map_err(|failure| failure.unread(exit))?;
@@ -207,10 +217,55 @@ pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) 
             .hint("mend it, then: systemctl daemon-reload"),
         );
     }
-    if let Some(container) = checked.container.filter(|container| container.snapshot) {
-        findings.extend(no_snapshots(paths, files, &container));
+    if let Some(container) = checked.container {
+        findings.extend(too_new(files, &container, HostFacts::read(paths)));
+        findings.extend(unseen(paths, files, &container));
+        if container.snapshot {
+            findings.extend(no_snapshots(paths, files, &container));
+        }
     }
     findings
+}
+
+/// What a container's files ask for and this host's systemd is too old for: its unit goes without.
+fn too_new(files: &plan::Files, container: &Container, facts: HostFacts) -> Vec<Finding> {
+    let Some(version) = facts.systemd else { return Vec::new() };
+    let waits = matches!(container.reload, Some(Reload::Signal { wait: true, .. }));
+    let rules: [(bool, &[&str], u32, &str); 2] = [
+        (
+            container.survive_soft_reboot && !facts.has_survival(),
+            &["survive-soft-reboot"],
+            255,
+            "a soft reboot ends it like any other",
+        ),
+        (
+            waits && !facts.has_notify_reload(),
+            &["reload", "signal"],
+            253,
+            "a reload only waits for what says RELOADING=1 within a second, and counts as done where it doesn't",
+        ),
+    ];
+    let (document, _) = plan::document(files);
+    let warning = |(_, key, since, what): &(bool, &[&str], u32, &str)| {
+        let entry = document.get(key.iter().copied())?;
+        let message = format!("systemd {version} is too old for this: {what}");
+        Some(
+            Finding::warning(entry.key.clone(), message)
+                .hint(format!("from systemd {since} on it has effect")),
+        )
+    };
+    rules.iter().filter(|(is_too_new, ..)| *is_too_new).filter_map(warning).collect()
+}
+
+/// What `restart-on-change` lists, and can't be looked at, so that a change of it goes unnoticed.
+fn unseen(paths: &Paths, files: &plan::Files, container: &Container) -> Vec<Finding> {
+    let (document, _) = plan::document(files);
+    let Some(entry) = document.get(["restart-on-change"]) else { return Vec::new() };
+    let warning = |(path, why): (&Path, &str)| {
+        Finding::warning(entry.key.clone(), format!("{} can't be looked at: {why}", path.display()))
+            .hint("a change of it restarts nothing; list what is read of it")
+    };
+    watched::unseen(&watched::digests(paths, container)).map(warning).collect()
 }
 
 /// Volumes that are there, and can't have the snapshots that a container's files ask for. What nobody can tell here, an

@@ -23,7 +23,7 @@ Examples:
 
 Exit status: 0 done, and durable; 1 not done, and nothing is left of it; 2 for wrong usage.")]
 pub struct CommitArgs {
-    /// The container, which writes to its root: root = \"ephemeral\"
+    /// The container, which writes to its root: root = "ephemeral"
     name: ContainerName,
     /// What the new image is called
     reference: Reference,

@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::declared::DeclaredError;
 use super::exec::{here_as_root, main_process};
+use super::format::Form;
 use super::output::{Exit, Failure, print};
 use crate::check::{RootMode, RootSource};
 use crate::host::Paths;
-use crate::image::{Digest, Ids, Live, Store, differences};
+use crate::image::{Change, Digest, Ids, Live, Store, differences};
 use crate::plan::{Footprint, footprint};
 use crate::running::{self, Running};
 use crate::spec::ContainerName;
@@ -23,15 +24,20 @@ Volumes, binds and what is mounted otherwise are not looked into, and what a sta
 Examples:
   wharf diff nginx
   wharf diff nginx --json | jq -r '.[] | select(.kind == \"added\").path'
+  wharf diff nginx --format '{kind} {path}'
+
+JSON: an array of objects: kind (added, changed or deleted), path
 
 Exit status: 0 compared, whatever was found; 1 not; 2 for wrong usage.")]
 pub struct DiffArgs {
-    /// The container, which writes to its root: root = \"ephemeral\"
+    /// The container, which writes to its root: root = "ephemeral"
     name: ContainerName,
-    /// As JSON, for programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
+
+/// The keys of a row.
+const KEYS: &[&str] = &["kind", "path"];
 
 /// Why there is nothing to compare.
 #[derive(Debug, thiserror::Error)]
@@ -86,16 +92,18 @@ pub(super) fn root_of(name: &ContainerName, paths: &Paths) -> Result<Root, Failu
 
 /// Runs the command.
 pub fn run(args: DiffArgs, paths: &Paths) -> Result<Exit, Failure> {
-    let DiffArgs { name, json } = args;
+    let DiffArgs { name, form } = args;
+    let shape = form.shape(KEYS)?;
     let Root { image, live, made } = root_of(&name, paths)?;
     let mut changes = differences(&Store::new(paths.state()), &image, &live, &made)?;
     changes.sort_by_key(|change| change.shown());
-    if json {
-        print(&(serde_json::to_string_pretty(&changes)? + "\n"))?;
-        return Ok(Exit::Done);
-    }
+    print(&shape.text(&changes, || people(&changes))?)?;
+    Ok(Exit::Done)
+}
+
+fn people(changes: &[Change]) -> String {
     let mut text = String::new();
-    for change in &changes {
+    for change in changes {
         // A name may hold what a terminal takes for a command.
         let path: String = change
             .shown()
@@ -104,6 +112,17 @@ pub fn run(args: DiffArgs, paths: &Paths) -> Result<Exit, Failure> {
             .collect();
         let _ = writeln!(text, "{} {path}", change.kind.letter());
     }
-    print(&text)?;
-    Ok(Exit::Done)
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::format::keys_of;
+    use crate::image::ChangeKind;
+
+    #[test]
+    fn keys_are_those_of_a_change() {
+        assert_eq!(keys_of(&Change { kind: ChangeKind::Added, path: b"etc/x".to_vec() }), KEYS);
+    }
 }

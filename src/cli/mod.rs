@@ -68,7 +68,17 @@ Exit status:
   0  done
   1  it failed, or found mistakes
   2  the command line is wrong, or asks for what systemd does
-  `run`, `exec` and `shell` end as the program does, or with 125 to 127: see their --help";
+  `run`, `exec` and `shell` end as the program does, or with 125 to 127: see their --help
+
+Environment:
+  WHARF_ROOT  the tree to look into, as with --root
+  NO_COLOR    with any value: no colours
+  TMPDIR      where layers that are saved or pushed are made; /var/tmp without it
+
+Files:
+  /etc/wharf, /run/wharf, /usr/lib/wharf  containers, images and wharf.toml, as people write them
+  /run/systemd/generator                  the units made of them
+  /var/lib/wharf                          images, volumes and leases";
 
 /// Containers as ordinary systemd services
 ///
@@ -77,7 +87,7 @@ Exit status:
 #[derive(Parser)]
 #[command(name = "wharf", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 100)]
 struct Cli {
-    /// Put DIR before every path, instead of what WHARF_ROOT says
+    /// Look into another tree, as a mounted disk or an image in the making [default: $WHARF_ROOT, else /]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -182,6 +192,36 @@ mod tests {
         } else {
             vec![(name, command.clone())]
         }
+    }
+
+    /// Those whose JSON is no list.
+    const NO_LISTS: [(&str, &str); 12] = [
+        ("wharf plan", "one plan"),
+        ("wharf graph", "one picture"),
+        ("wharf inspect", "one container"),
+        ("wharf apply", "what was done, as it is done; `changed` lists the same"),
+        ("wharf update", "what was done, as it is done"),
+        ("wharf image pull", "what was fetched"),
+        ("wharf image push", "what was sent"),
+        ("wharf image inspect", "one image"),
+        ("wharf image prune", "images, and what is of no image, which has other keys"),
+        ("wharf fsck", "numbers, and lists of several kinds"),
+        ("wharf volume inspect", "one volume"),
+        ("wharf network inspect", "one network"),
+    ];
+
+    #[test]
+    fn what_lists_something_has_format() {
+        let has = |command: &clap::Command, word: &str| {
+            command.get_arguments().any(|argument| argument.get_long() == Some(word))
+        };
+        let mut without = Vec::new();
+        for (name, command) in leaves(&command_line(), "") {
+            if has(&command, "json") && !has(&command, "format") {
+                without.push(name);
+            }
+        }
+        assert_eq!(without, NO_LISTS.map(|(name, _)| name));
     }
 
     #[test]

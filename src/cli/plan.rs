@@ -114,7 +114,8 @@ pub(super) fn fresh(paths: &Paths, files: &Files, checked: &Checked) -> Result<P
 
 fn show(paths: &Paths, name: &ContainerName, files: &Files, plan: Plan) -> Shown {
     let reload_due = reload_due(paths, &files.name, &plan);
-    let Plan { format: _, source, outdated: _, held: _, trust: _, container, unit, companions } = plan;
+    let Plan { format: _, source, outdated: _, held: _, gone: _, trust: _, container, unit, companions } =
+        plan;
     let container = match name.instance().filter(|_| files.name.is_template()) {
         Some(instance) => container.instance(instance),
         None => container,

@@ -19,6 +19,7 @@ use super::output::{Exit, Failure, coloured, columns, print};
 use crate::bus::{Systemd, UnitStatus};
 use crate::check::{Container, RootSource};
 use crate::exec::IN_A_ROW;
+use crate::held;
 use crate::host::Paths;
 use crate::net::Addresses;
 use crate::plan::companions::timer_unit;
@@ -46,10 +47,13 @@ JSON: an array of objects, one per container, with the keys
   ports            published while it runs, a list of texts as in `publish`
   next             when its timer starts it next, ISO 8601 in UTC, or null
   status_text      the last that it said of itself or that was said of it, where it isn't up: why it
-                   failed, or what its start waits for; or null
+                   failed, or what its start waits for; where its checks fail, what the last one
+                   said; or null
   problem          what is wrong with the container's files, or null: bad-file, last-good-plan
                    (bad, and it runs what ran before), held-back (what they say was tried and has
-                   failed, and it runs what ran before), reload-due, file-gone, bad-plan
+                   failed, and it runs what ran before), unproved (a `wharf apply` was ended
+                   while it tried what they say: its next start is of what ran before),
+                   reload-due, file-gone, bad-plan
 
 WHY is the status_text, and there only where one has it. MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
 
@@ -170,6 +174,10 @@ fn rows(paths: &Paths, known: &Known, units: Option<Vec<UnitStatus>>, all: bool)
         .collect();
     let names: BTreeSet<ContainerName> = known.names().chain(loaded.keys()).cloned().collect();
     let shown = names.into_iter().filter(|name| all || !name.is_template());
+    // Only root may read marks, either.
+    let live = held::live(paths);
+    let mut orphans = held::all(paths);
+    orphans.retain(|_, mark| mark.is_orphaned(live.as_deref()));
     let row = |name: ContainerName| {
         let mut row = Row { name: name.to_string(), unit: name.unit(), ..Row::default() };
         let (problem, container) = known.about(&name);
@@ -181,8 +189,13 @@ fn rows(paths: &Paths, known: &Known, units: Option<Vec<UnitStatus>>, all: bool)
         let checked = told.is_none_or(|container| container.health.is_some());
         describe(&mut row, container);
         running.iter().for_each(|running| connected(&mut row, running));
-        if running.is_some_and(|running| running.held.is_some()) {
-            row.problem = row.problem.or(Some(Problem::HeldBack));
+        match running {
+            Some(running) if running.held.is_some() => {
+                row.problem = row.problem.or(Some(Problem::HeldBack));
+            }
+            // Its unit may have the last good plan by now.
+            Some(_) if orphans.contains_key(&name) => row.problem = Some(Problem::Unproved),
+            _ => {}
         }
         match loaded.remove(&name) {
             Some(unit) => observe(&mut row, unit, checked),
@@ -220,7 +233,8 @@ fn observe(row: &mut Row, status: UnitStatus, checked: bool) {
     if active != "failed" && checked {
         row.health = text.as_deref().and_then(health::state_of);
     }
-    row.status_text = text.filter(|_| active != "active" && active != "reloading");
+    let is_up = active == "active" || active == "reloading";
+    row.status_text = text.filter(|text| !is_up || checked && health::is_in_trouble(text));
     row.state = Some(active);
     row.sub_state = Some(sub);
     row.result = result;
@@ -314,6 +328,28 @@ mod tests {
             rows.iter().map(|row| (row.name.as_str(), row.health)).collect();
         // Of what only root can look up, others are told what systemd was.
         assert_eq!(shown, [("checked", Some("healthy")), ("says", None), ("unknown", Some("healthy"))]);
+    }
+
+    /// What is up says why only where its checks fail.
+    #[test]
+    fn what_is_said_of_what_is_up() {
+        let said = |text: &str, checked| {
+            let mut row = Row::default();
+            let status = UnitStatus {
+                active: "active".to_owned(),
+                text: Some(text.to_owned()),
+                ..UnitStatus::default()
+            };
+            observe(&mut row, status, checked);
+            row.status_text
+        };
+        for text in ["Health: unhealthy: refused", "Health: healthy, but 1 of 3 checks have failed: refused"]
+        {
+            assert_eq!((said(text, true).as_deref(), said(text, false)), (Some(text), None));
+        }
+        for text in ["Health: healthy: 200 OK", "Health: starting, not checked yet", "Serves 3 clients"] {
+            assert_eq!(said(text, true), None);
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Facts {
     pub confinement: Look<Confinement>,
     /// Process 1.
     pub systemd: Look<Systemd>,
+    /// What it and its drop-ins say of all services.
+    pub settings: Look<Settings>,
     /// What of Wharf is installed.
     pub installed: Look<Installed>,
     /// Units that matter, as systemd has them: name, and ActiveState.
@@ -154,6 +156,28 @@ pub struct Systemd {
     pub silent: Option<String>,
     /// Whether systemd-machined is installed.
     pub machined: bool,
+}
+
+/// What systemd's own files, and drop-ins for services, say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Of the manager, in the order in which they are read.
+    pub manager: Vec<Setting>,
+    /// Of services: of all, or of a container's.
+    pub services: Vec<Setting>,
+}
+
+/// One assignment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// Where it stands.
+    pub file: String,
+    /// The unit that it is for; nothing for all.
+    pub unit: Option<String>,
+    /// What is set.
+    pub key: String,
+    /// To what.
+    pub value: String,
 }
 
 /// What of Wharf is installed.

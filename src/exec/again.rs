@@ -53,9 +53,6 @@ pub(super) struct Last {
     pub(super) is_ready: bool,
     /// It has failed, and said why.
     pub(super) has_failed: bool,
-    /// It didn't end in time when it was to stop, and was killed by Wharf, which has said so.
-    #[serde(default)]
-    pub(super) was_killed: bool,
 }
 
 /// What systemd says of a unit.
@@ -83,6 +80,11 @@ pub(super) fn last(paths: &Paths, name: &ContainerName) -> Option<Last> {
 /// Whether a container was started since boot, whatever became of it.
 pub fn was_started(paths: &Paths, name: &ContainerName) -> bool {
     last(paths, name).is_some()
+}
+
+/// How long ago the last start was, its delay not counted; nothing where there was none since boot.
+pub fn up_for(paths: &Paths, name: &ContainerName) -> Option<Duration> {
+    last(paths, name).map(|last| last.age())
 }
 
 /// Has it be as if it never was, for what is gone and may be declared anew.

@@ -12,6 +12,7 @@ use super::{Loaded, again, handover};
 use crate::held::{self, snapshots};
 use crate::host::Paths;
 use crate::journal::{self, About, Kind};
+use crate::plan::held::{PROVED, State};
 use crate::plan::snapshot::{Before, before};
 use crate::spec::ContainerName;
 
@@ -75,6 +76,20 @@ pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<()
             say(5, &taken, &format!("took snapshot {label} of {}", named(&taken)));
         }
         Before::Restore => {
+            if let (Some(mark), Some((all, _))) = (&mark, &there)
+                && mark.state == State::Trying
+                && snapshots::age(paths, name).is_some_and(|age| age >= PROVED)
+            {
+                let kept = patiently(name, || snapshots::keep_present(paths, name, all)).map_err(|error| {
+                    Failure::from_error(Status::Config, &error).of(Kind::NotRestored).hint(
+                        "what was tried had long run, and what it has written is to be kept in a snapshot before its \
+                         volumes are put back; each start tries again",
+                    )
+                })?;
+                let text =
+                    format!("what was written to it since is in snapshot {kept}: {}", named(&all.volumes));
+                say(4, &all.volumes, &text);
+            }
             handover::status("Puts its volumes back as they were");
             let restored = patiently(name, || snapshots::restore(paths, name)).map_err(|error| {
                 let failure = Failure::from_error(Status::Config, &error);

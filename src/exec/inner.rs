@@ -19,11 +19,12 @@ use super::identity::{self, Identity};
 use super::line::{Line, Message};
 use super::program::{self, NotRun};
 use super::{credentials, health, init, privileges};
-use crate::check::{Container, Ready};
+use crate::check::{Container, Ready, Reload};
 use crate::net::{self, Attachment};
 use crate::plan::health::Watch;
 use crate::plan::process::{ImageProcess, environment};
 use crate::plan::steps::{InnerStep, NOTIFICATION_SOCKET};
+use crate::spec::Signal;
 use crate::sys::mount::{self, Attributes};
 use crate::sys::privilege::Confine;
 use crate::sys::signals::Signals;
@@ -388,7 +389,7 @@ impl<'a> Inner<'a> {
                             let around = Surroundings { environment: &environment, path: &path };
                             health::stay(program, watch, signals, notify, &around)
                         }
-                        None => init::stay(program),
+                        None => init::stay(program, awaited_reload(self.container)),
                     }
                 }
                 Err(error) => return Failure::new(Status::Exec, error),
@@ -416,6 +417,14 @@ impl<'a> Inner<'a> {
             );
         }
         failure
+    }
+}
+
+/// The signal that systemd sends by itself and waits for the program's word upon.
+fn awaited_reload(container: &Container) -> Option<Signal> {
+    match container.reload {
+        Some(Reload::Signal { signal, wait: true }) => Some(signal),
+        _ => None,
     }
 }
 

@@ -59,10 +59,12 @@ mod words;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub use again::{IN_A_ROW, forget_starts, was_started};
+pub use again::{IN_A_ROW, forget_starts, up_for, was_started};
 pub use attached::Waiting;
 pub use enter::{MISSING, NOT_RUN, NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};
@@ -80,7 +82,7 @@ pub use words::End;
 
 use crate::check::Container;
 use crate::host::Paths;
-use crate::plan::{PLAN_FORMAT, Plan};
+use crate::plan::{self, PLAN_FORMAT, Plan};
 use crate::spec::ContainerName;
 use crate::transient;
 
@@ -110,9 +112,17 @@ fn load(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
         });
     }
     let until = Instant::now() + RELOAD;
+    let mut is_renewed = false;
     loop {
-        if let Some(loaded) = find(&paths.plans(), name)? {
-            return Ok(loaded);
+        match find(&paths.plans(), name) {
+            Ok(Some(loaded)) => return Ok(loaded),
+            Ok(None) => {}
+            Err(failure) if is_renewed => return Err(failure),
+            Err(_) => {
+                is_renewed = true;
+                renew(paths, name);
+                continue;
+            }
         }
         if Instant::now() >= until {
             let problem = format!("there is no plan for {name} in {}", paths.plans().display());
@@ -121,6 +131,22 @@ fn load(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
         }
         #[expect(clippy::disallowed_methods, reason = "nothing tells when a reload is over")]
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Has systemd make all plans anew, where that of a container is older than this program: an upgrade has just brought
+/// it, and whoever upgrades has not come to the reload yet. With a younger one that would help nothing.
+fn renew(paths: &Paths, name: &ContainerName) {
+    let Ok(program) = fs::metadata("/proc/self/exe") else { return };
+    // An archive has the times of its files; that of the change is when it was unpacked.
+    let installed = (program.ctime(), program.ctime_nsec());
+    let is_older = |name: &ContainerName| {
+        fs::metadata(paths.plan(name.as_str()))
+            .is_ok_and(|plan| (plan.mtime(), plan.mtime_nsec()) < installed)
+    };
+    if [Some(name), name.template().as_ref()].into_iter().flatten().any(is_older) {
+        // Should it fail, the plan says so.
+        let _ = Command::new("systemctl").arg("daemon-reload").stdin(Stdio::null()).status();
     }
 }
 
@@ -161,7 +187,7 @@ fn parse(path: &Path, text: &str) -> Result<Plan, Failure> {
         Failure::new(Status::Config, problem)
             .hint("it is from another version of Wharf; systemctl daemon-reload makes it anew")
     };
-    let plan: Plan = serde_json::from_str(text)
+    let plan: Plan = plan::read(text.as_bytes())
         .map_err(|error| stale(format!("the plan {} can't be read: {error}", path.display())))?;
     if plan.format == PLAN_FORMAT {
         Ok(plan)

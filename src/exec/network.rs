@@ -163,22 +163,22 @@ pub fn settle(attachment: &Attachment) -> Result<(), Failure> {
 pub fn admit(paths: &Paths, running: &Running) -> Result<(), Failure> {
     let _lock = lock(paths)?;
     let Some(attachment) = &running.attachment else { return record(paths, running) };
-    let others = || in_force(paths, |other| other.container.name != running.container.name);
+    let others = || in_force(paths, |other| *other != running.container.name);
     if !attachment.ports.is_empty() {
         let others = others()?;
         attachment.ports.iter().try_for_each(|port| available(port, running, &others))?;
         refuse_strict_firewalld(paths)?;
     }
-    let stale = recorded(paths, &running.container.name);
+    let stale = connected(paths, &running.container.name);
     record(paths, running)?;
     net::enable_forwarding().map_err(|error| Failure::from_error(Status::Network, &error))?;
     let wanted = table::elements(attachment);
-    let stale = stale.and_then(|stale| stale.attachment).map(|stale| table::elements(&stale));
+    let stale = stale.map(|stale| table::elements(&stale));
     let mut changes = changes(&stale.unwrap_or_default(), &wanted);
     // Once more what a record says is there: the table may have been flushed meanwhile.
     changes.extend(wanted.iter().copied().map(Change::Add));
     // Where the table isn't there, or not what it should be, it is made anew with everybody's elements.
-    nft::change(&changes).or_else(|_| load(&others()?, Some(attachment)))?;
+    nft::change(&changes).or_else(|error| load_instead(&error, &others()?, Some(attachment)))?;
     net::forget(&wanted).map_err(|error| Failure::from_error(Status::Network, &error))
 }
 
@@ -206,19 +206,55 @@ fn recorded(paths: &Paths, name: &ContainerName) -> Option<Running> {
     running::find(paths, name).ok().flatten()
 }
 
-/// The records of containers whose interface is there: one that ended without a word has none.
-fn in_force(paths: &Paths, wanted: impl Fn(&Running) -> bool) -> Result<Vec<Running>, Failure> {
-    let interfaces = route::interfaces().map_err(|error| Failure::from_error(Status::Network, &error))?;
-    let all = running::all(paths).map_err(|error| {
-        Failure::new(Status::Network, format!("can't read {}: {error}", paths.running().display()))
-    })?;
-    let connected = |running: &Running| {
-        running.attachment.as_ref().is_some_and(|attachment| interfaces.contains(&attachment.interface))
-    };
-    Ok(all.into_iter().filter(|running| connected(running) && wanted(running)).collect())
+/// How a container is connected by its record; as with that, also where only the rest of it can't be read.
+fn connected(paths: &Paths, name: &ContainerName) -> Option<Attachment> {
+    running::attachment(paths, name).ok().flatten()
 }
 
-fn available(port: &Port, running: &Running, others: &[Running]) -> Result<(), Failure> {
+/// How those are connected that run.
+#[derive(Debug, Default)]
+struct InForce {
+    connected: Vec<(ContainerName, Attachment)>,
+    /// One of whom that can't be read: another version of Wharf has written it. What the table has for it is known to
+    /// nobody, and must stay.
+    unreadable: Option<ContainerName>,
+}
+
+impl InForce {
+    fn elements(&self) -> BTreeSet<Element> {
+        self.connected.iter().flat_map(|(_, attachment)| table::elements(attachment)).collect()
+    }
+
+    fn refuse(&self, why: &str) -> Result<(), Failure> {
+        let Some(name) = &self.unreadable else { return Ok(()) };
+        let problem = format!("{why}; the record of {name} can't be read, so the table isn't made anew");
+        Err(Failure::new(Status::Network, problem).hint(format!("systemctl restart {}", name.unit())))
+    }
+}
+
+/// Of the containers whose interface is there: one that ended without a word has none.
+fn in_force(paths: &Paths, wanted: impl Fn(&ContainerName) -> bool) -> Result<InForce, Failure> {
+    let interfaces = route::interfaces().map_err(|error| Failure::from_error(Status::Network, &error))?;
+    let mut here = InForce::default();
+    for name in recorded_names(paths)?.into_iter().filter(wanted) {
+        match running::attachment(paths, &name) {
+            Ok(Some(attachment)) if interfaces.contains(&attachment.interface) => {
+                here.connected.push((name, attachment));
+            }
+            Ok(_) => {}
+            Err(_) => here.unreadable = Some(name),
+        }
+    }
+    Ok(here)
+}
+
+fn recorded_names(paths: &Paths) -> Result<BTreeSet<ContainerName>, Failure> {
+    running::names(paths).map_err(|error| {
+        Failure::new(Status::Network, format!("can't read {}: {error}", paths.running().display()))
+    })
+}
+
+fn available(port: &Port, running: &Running, others: &InForce) -> Result<(), Failure> {
     let taken = |who: String| {
         let Port { at, protocol, port, to: _ } = port;
         let at = at.map(|address| format!(" of {address}")).unwrap_or_default();
@@ -226,11 +262,9 @@ fn available(port: &Port, running: &Running, others: &[Running]) -> Result<(), F
         Failure::new(Status::Network, format!("{protocol} port {port}{at} of the host is taken by {who}"))
             .hint(format!("stop that, or publish another port in {}", running.source.display()))
     };
-    let has = |other: &Running| {
-        other.attachment.as_ref().is_some_and(|theirs| theirs.ports.iter().any(|theirs| clash(port, theirs)))
-    };
-    if let Some(other) = others.iter().find(|other| has(other)) {
-        return Err(taken(format!("the container {}", other.container.name)));
+    let has = |theirs: &Attachment| theirs.ports.iter().any(|theirs| clash(port, theirs));
+    if let Some((other, _)) = others.connected.iter().find(|(_, theirs)| has(theirs)) {
+        return Err(taken(format!("the container {other}")));
     }
     match ports::is_taken(port) {
         Ok(false) => Ok(()),
@@ -294,18 +328,26 @@ fn refuse_strict_firewalld(paths: &Paths) -> Result<(), Failure> {
 pub fn look(paths: &Paths) -> Result<(usize, bool), Failure> {
     // What is half done by a start or a stop is nothing to find fault with.
     let _lock = lock(paths)?;
-    let running = in_force(paths, |_| true)?;
-    let attachments = running.iter().filter_map(|running| running.attachment.as_ref());
-    let elements: BTreeSet<Element> = attachments.flat_map(table::elements).collect();
-    let intact = running.is_empty()
-        || nft::intact(&elements).map_err(|error| Failure::from_error(Status::Network, &error))?;
-    Ok((running.len(), intact))
+    let here = in_force(paths, |_| true)?;
+    here.refuse("it isn't known whether the firewall's table is as it should be")?;
+    let intact = here.connected.is_empty()
+        || nft::intact(&here.elements()).map_err(|error| Failure::from_error(Status::Network, &error))?;
+    Ok((here.connected.len(), intact))
+}
+
+/// Makes the table anew that couldn't be changed.
+fn load_instead(error: &NftError, others: &InForce, own: Option<&Attachment>) -> Result<(), Failure> {
+    // One that isn't there has nothing that could be lost.
+    if !matches!(error, NftError::NoTable) {
+        others.refuse(&error.to_string())?;
+    }
+    load(others, own)
 }
 
 /// Makes the table anew, with the elements of these.
-fn load(others: &[Running], own: Option<&Attachment>) -> Result<(), Failure> {
-    let attachments = others.iter().filter_map(|running| running.attachment.as_ref()).chain(own);
-    let elements: BTreeSet<Element> = attachments.flat_map(table::elements).collect();
+fn load(others: &InForce, own: Option<&Attachment>) -> Result<(), Failure> {
+    let mut elements = others.elements();
+    elements.extend(own.map(table::elements).unwrap_or_default());
     nft::load(&table::script(&elements)).map_err(|error| Failure::from_error(Status::Network, &error))
 }
 
@@ -315,11 +357,11 @@ fn load(others: &[Running], own: Option<&Attachment>) -> Result<(), Failure> {
 /// What is left then is replaced by the next start.
 pub fn leave(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
     let _lock = lock(paths)?;
-    if let Some(attachment) = recorded(paths, name).and_then(|running| running.attachment) {
+    if let Some(attachment) = connected(paths, name) {
         let changes: Vec<Change> = table::elements(&attachment).into_iter().map(Change::Remove).collect();
         match nft::change(&changes) {
             Ok(()) | Err(NftError::NoTable) => {}
-            Err(_) => load(&in_force(paths, |other| other.container.name != *name)?, None)?,
+            Err(error) => load_instead(&error, &in_force(paths, |other| other != name)?, None)?,
         }
         // It goes with its namespace too, a moment after its last process.
         route::disconnect(&attachment.interface)
@@ -349,35 +391,37 @@ pub fn refresh(paths: &Paths, sockets: &[BorrowedFd<'_>]) -> Result<Vec<String>,
     // none.
     let _ = handover::barrier();
     let _lock = lock(paths)?;
-    let all = running::all(paths).map_err(|error| {
-        Failure::new(Status::Network, format!("can't read {}: {error}", paths.running().display()))
-    })?;
     let (mut said, mut changes) = (Vec::new(), Vec::new());
     let interfaces = route::interfaces().map_err(|error| Failure::from_error(Status::Network, &error))?;
-    for running in all {
-        let name = running.container.name.clone();
-        // One whose file was gone when it ended had no unit left that would take its network back.
-        if let Some(attachment) = running.attachment.as_ref().filter(|it| !interfaces.contains(&it.interface))
-        {
-            changes.extend(table::elements(attachment).into_iter().map(Change::Remove));
+    for name in recorded_names(paths)? {
+        // One whose unit was gone when it ended had nobody who would take its network back.
+        if let Some(attachment) = connected(paths, &name).filter(|it| !interfaces.contains(&it.interface)) {
+            changes.extend(table::elements(&attachment).into_iter().map(Change::Remove));
             let _ = running::forget(paths, &name);
             continue;
         }
         // One that can't follow doesn't keep the others from it.
-        match follow(paths, running) {
-            Ok(change) => changes.extend(change),
-            Err(failure) => said.push(format!("{name}: {failure}")),
+        match running::find(paths, &name) {
+            Ok(Some(running)) => match follow(paths, running) {
+                Ok(change) => changes.extend(change),
+                Err(failure) => said.push(format!("{name}: {failure}")),
+            },
+            Ok(None) => {}
+            Err(error) => said.push(format!("{name}: its names and links stay as they are: {error}")),
         }
     }
     // Where this fails the table isn't what it was, which shows below.
     let _ = nft::change(&changes);
     let here = in_force(paths, |_| true)?;
-    let elements: BTreeSet<Element> =
-        here.iter().filter_map(|running| running.attachment.as_ref()).flat_map(table::elements).collect();
+    let elements = here.elements();
     // Without containers nobody needs a table.
-    if !here.is_empty() {
+    if !here.connected.is_empty() {
         net::enable_forwarding().map_err(|error| Failure::from_error(Status::Network, &error))?;
-        if !nft::intact(&elements).unwrap_or(false) {
+        if here.unreadable.is_some() {
+            // What else is there may be of whom can't be read.
+            let missing: Vec<Change> = elements.iter().copied().map(Change::Add).collect();
+            nft::change(&missing).or_else(|error| load_instead(&error, &here, None))?;
+        } else if !nft::intact(&elements).unwrap_or(false) {
             load(&here, None)?;
             said.push(
                 "the table `inet wharf` of the firewall was gone or changed; it is as it should be again"

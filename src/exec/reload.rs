@@ -3,8 +3,10 @@
 //! A program that doesn't handle a signal is ended by it, or, as process 1 of a container, never hears of it
 //! (pid_namespaces(7)). Neither is a reload, so it is sent nothing then.
 //!
-//! This isn't asked where the unit is of the type notify-reload: systemd sends the signal itself, to a program that
-//! is process 1, and the reload of one that doesn't hear of it fails when systemd has waited long enough for its word.
+//! This isn't asked where the unit is of the type notify-reload: systemd sends the signal itself, to the program or to its
+//! init, which passes it on to a program that handles it; and the reload of one that doesn't hear of it fails when
+//! systemd has waited long enough for its word. Before systemd 253 there is no such type, and nothing by which to tell
+//! from here whether the program has said a word: see [`HEARD`].
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -26,8 +28,8 @@ use crate::sys::process;
 /// How long a program is watched after its signal: one that ends by it does so at once.
 const WATCHED: Duration = Duration::from_millis(100);
 
-/// The same for one that says RELOADING=1: systemd waits for its READY=1 only if the former comes before this process
-/// has ended.
+/// The same for one that says RELOADING=1, before systemd 253: that waits for its READY=1 only if the former comes
+/// before this process has ended.
 const HEARD: Duration = Duration::from_secs(1);
 
 /// Sends the program its signal, or turns into what runs the command inside, whose exit status is the answer then.
@@ -91,7 +93,7 @@ fn send(program: i32, signal: Signal, watched: Duration, file: &str) -> Result<(
     if !is_ours(pid) || !process::is_alive(pidfd.as_fd()) {
         return Err(ended());
     }
-    if !handles(&status, signal) {
+    if !handles(&status, signal.number()) {
         return Err(Failure::new(
             Status::Config,
             format!("the program doesn't handle {signal}, so it was sent nothing"),
@@ -107,12 +109,12 @@ fn send(program: i32, signal: Signal, watched: Duration, file: &str) -> Result<(
 
 /// Whether a process has a handler for a signal, or waits for it: one that is blocked is most often read from a
 /// descriptor (signalfd(2)). From /proc/PID/status (proc_pid_status(5)).
-fn handles(status: &str, signal: Signal) -> bool {
+pub(super) fn handles(status: &str, signal: i32) -> bool {
     let mask = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
     };
-    let bit = 1_u64 << (signal.number() - 1);
+    let bit = 1_u64 << (signal - 1);
     (mask("SigCgt") | mask("SigBlk")) & bit != 0
 }
 
@@ -139,9 +141,9 @@ mod tests {
     fn signals_that_a_program_handles() {
         let status = "Name:\tnginx\nSigBlk:\t0000000000000200\nSigIgn:\t0000000000001000\n\
                       SigCgt:\t0000000000000001\n";
-        let handled = |number: &str| handles(status, number.parse().expect("a signal"));
+        let handled = |name: &str| handles(status, name.parse::<Signal>().expect("a signal").number());
         assert!(handled("HUP") && handled("USR1"));
         assert!(!handled("PIPE") && !handled("TERM"));
-        assert!(!handles("", Signal::TERM));
+        assert!(!handles("", Signal::TERM.number()));
     }
 }

@@ -20,8 +20,9 @@ use crate::check::{Container, NotifyAccess, Ready};
 use crate::held;
 use crate::host::{HostFacts, Paths};
 use crate::image::{ImageError, Store};
-use crate::journal::{About, Kind};
+use crate::journal::{self, About, Kind};
 use crate::last_good;
+use crate::plan::Plan;
 use crate::plan::companions::socket_unit;
 use crate::plan::health::Watch;
 use crate::plan::held::State;
@@ -75,7 +76,7 @@ fn attempt(
     // First of all: nothing else that runs here is to have them.
     let handed = Handed::take()?;
     let facts = HostFacts::read(paths);
-    let load = || load(paths, name).map(|loaded| instead(paths, loaded, facts));
+    let load = || load(paths, name).and_then(declared).map(|loaded| instead(paths, loaded, facts));
     let mut loaded = load()?;
     match again::wait(paths, name, &loaded.container) {
         Delay::None => {}
@@ -123,7 +124,7 @@ fn attempt(
     // What the container's init speaks to systemd through: it is the first process's from its birth on.
     let beside = plan.outdated.as_deref().or(plan.held.as_deref()).map(outdated_line);
     let mut notify = match &program.watch {
-        Some(watch) => Some(notification(watch, beside.as_deref())?),
+        Some(watch) => Some(notification(watch, beside.as_deref())?.about(about)),
         None => None,
     };
 
@@ -188,6 +189,10 @@ fn attempt(
         Err(_) => std::mem::forget(near),
     }
     if result.is_ok() {
+        if let Some(why) = plan.outdated.as_deref().or(plan.held.as_deref()) {
+            let why = why.lines().next().unwrap_or_default();
+            journal::send(about, 4, Some(Kind::LastGood), &format!("{name}: runs its last good plan: {why}"));
+        }
         // Whoever waits for it has it now, whatever else is to be done.
         *attached = None;
         // It runs already. That machined doesn't take it, or isn't there, is nothing to it.
@@ -198,6 +203,17 @@ fn attempt(
     // Whatever held the program's end back goes last: a program that ends at once then finds nothing of Wharf's
     // left beside it, and `systemctl status` tells of its end only.
     result.map(drop)
+}
+
+/// What no file declares any more has a plan for its end only.
+fn declared(loaded: Loaded) -> Result<Loaded, Failure> {
+    let Plan { gone, source, container, .. } = &loaded.plan;
+    if *gone {
+        let problem = format!("no file declares {} any more", container.name);
+        let hint = format!("it was {}; with one again: systemctl daemon-reload", source.display());
+        return Err(Failure::new(Status::Config, problem).hint(hint));
+    }
+    Ok(loaded)
 }
 
 /// The last good plan, where what the files say failed when it was tried, its turn hasn't come, or nobody looks any more

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -15,65 +16,60 @@ use super::failure::{Failure, Status};
 use super::target::cgroup_of;
 use super::words::{self, End, Known, Words};
 use super::{handover, load, machined, network};
-use crate::check::{Container, RootSource};
+use crate::check::{Container, Ready, RootSource};
+use crate::held;
 use crate::host::Paths;
 use crate::image::Store;
 use crate::journal::Kind;
-use crate::plan::unit::STOP_TIMEOUT;
-use crate::running;
+use crate::last_good;
+use crate::plan::held::{Fingerprint, State};
+use crate::running::{self, Running};
 use crate::spec::{ContainerName, Signal};
 use crate::sys::process;
 use crate::transient;
 
-/// How long before systemd's own time limit the wait for a stopping container ends.
-const MARGIN: Duration = Duration::from_millis(500);
-
-/// Sends the main process the stop signal that the image it was started from asks for, and waits for its end; kills
-/// it where that doesn't come in time. The generator, which may not read the store, could not write the signal into
-/// the unit. Where the image asks for nothing else than SIGTERM this does nothing: systemd sends that itself.
+/// Sends the main process the stop signal that the image it was started from asks for, and waits for its end. The
+/// generator, which may not read the store, could not write the signal into the unit. Where the image asks for nothing
+/// else than SIGTERM this does nothing: systemd sends that itself.
 ///
-/// systemd's time limit counts for each of its phases: if this ran into it, SIGTERM would get as much again.
+/// How long that may take is systemd's to say: a program can ask it for more time (`EXTEND_TIMEOUT_USEC=`), of which
+/// nothing is known here. When the time is over it kills all of the unit, this process too
+/// (`TimeoutStopFailureMode=kill`); by its default, SIGTERM would come first and get as much time again.
 ///
 /// # Errors
 /// A plan or an image that can't be read, or a signal that is none; systemd then sends SIGTERM.
-pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<Option<String>, Failure> {
-    let Some(main) = main.and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw) else { return Ok(None) };
-    // How long systemd waits is what the file says now; what hears the signal was started by another one, perhaps.
-    let loaded = load(paths, name)?;
+pub fn stop(paths: &Paths, name: &ContainerName, main: Option<&str>) -> Result<(), Failure> {
+    let Some(main) = main.and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw) else { return Ok(()) };
+    // What hears the signal was started by another file than there is now, perhaps.
     let record = running::find(paths, name).ok().flatten();
-    let (container, digest) = match &record {
-        Some(record) => (&record.container, record.image.as_deref()),
-        None => (&loaded.container, None),
+    let (container, digest) = match record {
+        Some(record) => (record.container, record.image),
+        None => (load(paths, name)?.container, None),
     };
-    let signal = match stop_signal(&Store::new(paths.state()), container, digest)? {
-        None | Some(Signal::TERM) => return Ok(None),
+    let signal = match stop_signal(&Store::new(paths.state()), &container, digest.as_deref())? {
+        None | Some(Signal::TERM) => return Ok(()),
         Some(signal) => signal,
     };
     let pidfd = match pidfd_open(main, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         // It has ended meanwhile.
-        Err(Errno::SRCH) => return Ok(None),
+        Err(Errno::SRCH) => return Ok(()),
         Err(errno) => {
             return Err(Failure::new(Status::Config, format!("can't watch the main process: {errno}")));
         }
     };
     // The descriptor is of the right process only if that had not ended, and its id been given away, before.
     if !is_ours(main) {
-        return Ok(None);
+        return Ok(());
     }
     process::send_signal_to(pidfd.as_fd(), signal.number());
-    let patience = loaded.container.stop.timeout.unwrap_or(STOP_TIMEOUT);
-    let patience = patience.saturating_sub(MARGIN).max(patience / 2);
-    if ended_within(&pidfd, patience) {
-        return Ok(None);
-    }
-    // The last words are said here; systemd will only know of a program that was killed.
-    again::note(paths, name, |last| last.was_killed = true);
-    process::send_signal_to(pidfd.as_fd(), Signal::KILL.number());
-    ended_within(&pidfd, MARGIN);
-    let Words { why, hint, .. } =
-        words::not_ended(&loaded.container, &loaded.plan.source.display().to_string());
-    Ok(Some(format!("{name}: {why}; {}", hint.unwrap_or_default())))
+    ended(&pidfd);
+    Ok(())
+}
+
+/// Waits for a process's end.
+fn ended(pidfd: &OwnedFd) {
+    while let Err(Errno::INTR) = rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None) {}
 }
 
 /// The signal that ends a container in order, by its file or its image, which has another name by now, perhaps.
@@ -130,6 +126,8 @@ pub(super) fn ended_within(pidfd: &OwnedFd, patience: Duration) -> bool {
 /// # Errors
 /// What can't be taken back; the next start does.
 pub fn stopped(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
+    // While there is a record of what it was.
+    proved(paths, name);
     // Before it is started again, perhaps.
     let _ = machined::unregister(paths, name);
     network::leave(paths, name)?;
@@ -138,6 +136,38 @@ pub fn stopped(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
             .map_err(|error| Failure::from_error(Status::Config, &error)),
         None => Ok(()),
     }
+}
+
+/// Forgets what a container would fall back to, where it was tried by a `wharf apply` that was ended, and was up for so
+/// long since that it has proved itself (see [`held`]). What can't be told leaves everything as it is.
+fn proved(paths: &Paths, name: &ContainerName) {
+    let mark = || held::find(paths, name).ok().flatten();
+    // Nearly always there is none.
+    if mark().is_none_or(|mark| mark.state != State::Trying) {
+        return;
+    }
+    let (Ok(loaded), Ok(Some(record)), Some(last)) =
+        (load(paths, name), running::find(paths, name), again::last(paths, name))
+    else {
+        return;
+    };
+    if record.held.is_some() || record.container.ready != Ready::Exec && !last.is_ready {
+        return;
+    }
+    // Whoever else has it sees to this, or tries it itself.
+    let Ok(Some(_lock)) = held::try_apply(paths) else { return };
+    let Running { container, image, files, .. } = &record;
+    let runs = Fingerprint::of(container, &loaded.plan.trust, image.clone(), files.clone());
+    if mark().is_none_or(|mark| !mark.has_proved_itself(None, &runs, container, last.age()))
+        || held::forget(paths, name).is_err()
+    {
+        return;
+    }
+    // A reload since has put the last good plan into its unit, with nobody to take it out again.
+    if loaded.plan.held.is_some() {
+        let _ = Command::new("systemctl").arg("daemon-reload").stdin(Stdio::null()).status();
+    }
+    let _ = last_good::keep_present(paths, name);
 }
 
 /// The last words on a container, after its end: said to systemd, for `systemctl status` and `wharf ps`, and given
@@ -153,10 +183,6 @@ pub fn last_words(paths: &Paths, name: &ContainerName, end: End<'_>) -> Option<(
         None => load(paths, name).ok().map(|loaded| (loaded.container, loaded.plan.source))?,
     };
     let file = file.display().to_string();
-    if end.result == "signal" && end.status == "KILL" && last.as_ref().is_some_and(|last| last.was_killed) {
-        handover::status(&capital(&words::not_ended(&container, &file).why));
-        return None;
-    }
     let asked = words::needs_unit(end, &container).then(|| again::ask(name)).flatten().unwrap_or_default();
     let known = Known {
         container: &container,

@@ -151,7 +151,7 @@ fn timeout(end: End<'_>, known: Known<'_>) -> Option<Words> {
 }
 
 /// A stop that took too long.
-pub(super) fn not_ended(container: &Container, file: &str) -> Words {
+fn not_ended(container: &Container, file: &str) -> Words {
     let limit = show_duration(container.stop.timeout.unwrap_or(STOP_TIMEOUT));
     let hint = if container.has_init() {
         format!("set [stop] signal to one that makes it end, or a longer [stop] timeout, in {file}")

@@ -9,6 +9,7 @@
 //! NORMAL/{timers,sockets}.target.wants/…   for those whose timer or sockets do
 //! NORMAL/wharf/NAME.json                   the plan, mode 0600
 //! NORMAL/wharf/NAME.findings               instead of it, where a container is refused
+//! NORMAL/NAME-container.service            and its plan too, of what runs and has no file any more
 //! NORMAL/NAME-image.service                the unit of an image that can be fetched
 //! NORMAL/wharf/images/NAME.json            its plan, or NAME.findings
 //! /run/wharf/findings.json                 every finding, by rename
@@ -21,7 +22,7 @@ mod images;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -33,8 +34,10 @@ use crate::held;
 use crate::host::{HostFacts, Paths};
 use crate::plan::held::Held;
 use crate::plan::{self, Files};
-use crate::report::{self, Finding};
+use crate::report::{self, Finding, Source};
+use crate::running::{self, Running};
 use crate::spec::{ContainerName, ImageName, Reference};
+use crate::transient;
 
 /// From this many containers on a second thread earns more than it costs.
 const WORTH_A_THREAD: usize = 64;
@@ -65,7 +68,8 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
     findings.extend(listing_of_images.findings);
     // A broken wharf.toml stops no container, and what needs it says so itself.
     findings.extend(settings.findings);
-    if !listing.containers.is_empty() || !images.is_empty() {
+    let gone = gone(paths, &containers);
+    if !listing.containers.is_empty() || !images.is_empty() || !gone.is_empty() {
         let out = write::Folder::make(normal)?;
         let threads = threads(containers.len());
         let host = &settings.settings;
@@ -91,6 +95,14 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
         for (held, place) in instances {
             if let Some(output) = plan::held_output(held, facts, host) {
                 findings.push(held_back(held, &place));
+                findings.extend(out.put(&output).err().map(|error| unwritten(&place, &error)));
+            }
+        }
+        for running in &gone {
+            let Running { container, source, .. } = running;
+            let place = report::Place::file(&Source::new(source, ""));
+            if let Some(output) = plan::gone_output(container, source, facts) {
+                findings.push(undeclared(container, &place));
                 findings.extend(out.put(&output).err().map(|error| unwritten(&place, &error)));
             }
         }
@@ -192,10 +204,11 @@ pub fn check_everything(paths: &Paths, listing: &Listing) -> Everything {
     listing_of_images.findings.extend(found);
     let supplies = plan::compare_images(&mut images, &settings.settings, for_all);
     let mut found: Vec<_> = listing.containers.iter().collect();
-    let threads = threads(found.len());
+    let (threads, facts) = (threads(found.len()), HostFacts::read(paths));
     let checked = in_parts(&mut found, threads, |(name, found)| {
         let files = read(paths, listing, name, found)?;
-        let checked = plan::check(&files);
+        let mut checked = plan::check(&files);
+        plan::warn_of_age(&files, &mut checked, facts);
         Some((files, checked))
     });
     let mut containers: Vec<_> = checked.into_iter().flatten().collect();
@@ -229,6 +242,26 @@ fn in_parts<T: Send, R: Send>(items: &mut [T], threads: usize, one: impl Fn(&mut
         // A thread can't panic in checking; should it in writing, the others' work stands.
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     })
+}
+
+/// What runs and has lost its file, as it was started. systemd has what its unit says of its end from the unit's file,
+/// and forgets it where a reload leaves none: it would send SIGTERM to every process, and run none of its commands.
+fn gone(paths: &Paths, containers: &[(Files, Checked)]) -> Vec<Running> {
+    let declared: BTreeSet<&ContainerName> = containers.iter().map(|(files, _)| &files.name).collect();
+    let is_gone = |name: &ContainerName| {
+        let template = name.template();
+        // What `wharf run` has started has its unit from there.
+        ![Some(name), template.as_ref()].into_iter().flatten().any(|name| declared.contains(name))
+            && !transient::folder(paths, name).exists()
+    };
+    let names = running::names(paths).unwrap_or_default();
+    names.iter().filter(|name| is_gone(name)).filter_map(|name| running::find(paths, name).ok()?).collect()
+}
+
+fn undeclared(container: &Container, place: &report::Place) -> Finding {
+    let name = &container.name;
+    Finding::warning(place.clone(), format!("{name} runs, and no file declares it any more"))
+        .hint(format!("stop it: systemctl stop {}, or wharf apply", name.unit()))
 }
 
 fn held_back(held: &Held, place: &report::Place) -> Finding {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::host::Paths;
-use crate::plan::{Files, PLAN_FORMAT, Plan};
+use crate::plan::{self, Files, PLAN_FORMAT, Plan};
 use crate::report::{Finding, Place, Source};
 use crate::spec::{ContainerName, HOST};
 
@@ -322,5 +322,5 @@ pub fn loose<N>(
 /// The plan that a container last started with since boot.
 pub fn last_good(paths: &Paths, name: &ContainerName) -> Option<Plan> {
     let bytes = fs::read(paths.last_good().join(format!("{name}.json"))).ok()?;
-    serde_json::from_slice(&bytes).ok().filter(|plan: &Plan| plan.format == PLAN_FORMAT)
+    plan::read(&bytes).ok().filter(|plan: &Plan| plan.format == PLAN_FORMAT)
 }

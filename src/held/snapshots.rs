@@ -28,6 +28,10 @@
 //! synced, the file and the folder, before the step after it. So what is good has not run when a restore is repeated,
 //! and what is tried has not run when one is left out.
 //!
+//! A trial is mostly over within a minute. Where who tried it was ended, and the power went ten minutes later or more, what
+//! is on disk doesn't tell how long it ran: what it has written is kept before it is put back, in a snapshot of each volume
+//! whose name ends with `.after`, like one that somebody has taken.
+//!
 //! They count for the mark that has their name. With the mark, that is at one moment, they have become nobody's; whoever
 //! next has the lock drops them, and so does a start. What can't be dropped is tried again then.
 
@@ -35,6 +39,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::host::Paths;
 use crate::plan::held::Held;
@@ -199,6 +204,29 @@ pub fn restore(paths: &Paths, name: &ContainerName) -> Result<BTreeSet<String>, 
     Ok(all.volumes)
 }
 
+/// How long ago those that a container has were begun, by the clock that people set: it may have been off since.
+pub fn age(paths: &Paths, name: &ContainerName) -> Option<Duration> {
+    let written = fs::metadata(path(paths, name, Stage::Taken)).ok()?.modified().ok()?;
+    SystemTime::now().duration_since(written).ok()
+}
+
+/// Takes one more of each volume, as it is before it is put back, for people to look at: nobody drops them but they.
+/// Gives their name. Those that are there from before a power cut are whole, and from before anything was put back.
+///
+/// # Errors
+/// One can't be taken, and nothing may be put back.
+pub fn keep_present(paths: &Paths, name: &ContainerName, all: &Snapshots) -> Result<String, Error> {
+    let label = format!("{}.after", all.label);
+    for volume in &all.volumes {
+        match snapshot::take_for(paths, name, volume, &label) {
+            Ok(_)
+            | Err(SnapshotError::Exists { .. } | SnapshotError::Impossible(WhyNot::NoVolume { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(label)
+}
+
 /// Whose next start puts a volume back as it was in a snapshot, and which that is, as what was tried last isn't known to
 /// work. Whatever is put in the volume's place before goes then.
 pub fn owed(paths: &Paths, volume: &str) -> Option<(ContainerName, String)> {
@@ -321,6 +349,7 @@ mod tests {
             state: State::Trying,
             run: "this".into(),
             at: "then".into(),
+            settle: None,
             why: None,
             tried: Fingerprint::of(&container, &Policy::Any, Some("new".into()), Default::default()),
             good: Good::new(container, "x.toml".into(), Some(format!("sha256:{}", "a".repeat(64)))),

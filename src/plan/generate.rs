@@ -3,12 +3,16 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::companions::{BootLink, Companion, boot_links, companions};
+use super::companions::{BootLink, Companion, boot_links, companions, proxy_unit, socket_unit};
 use super::held::Held;
 use super::{PLAN_FORMAT, Plan, unit};
-use crate::check::{self, Checked, Connections, Container, Ending, RootSource, Starting, Supplies};
+use crate::check::{
+    self, Checked, Connections, Container, Credential, CredentialSource, Ending, RootSource, Starting,
+    Supplies,
+};
 use crate::host::HostFacts;
 use crate::report::{self, Finding, Level, Place, Source, Style};
 use crate::settings::{Policy, Settings};
@@ -51,6 +55,37 @@ pub enum Beside {
     Plan(String),
     /// `wharf/NAME.findings`, what `refuse` prints.
     Findings(String),
+}
+
+/// Warns of what this host's systemd is too old for. It would say so in the journal and go on, and the executor would
+/// refuse to start the container for want of its secrets.
+pub fn warn_of_age(files: &Files, checked: &mut Checked, facts: HostFacts) {
+    let (Some(container), Some(systemd)) = (&checked.container, facts.systemd) else { return };
+    let is_stored = |credential: &Credential| matches!(credential.source, CredentialSource::Store(_));
+    let any = |of: &dyn Fn(&Credential) -> bool| container.credentials.iter().any(of);
+    let path = "write its path after the name, as in \"tls.key:/etc/credstore/tls.key\"";
+    let mut lacking: Vec<_> = [
+        (
+            "encrypted-credentials",
+            250,
+            any(&|one| one.encrypted),
+            "keep the secret as it is in `credentials`",
+        ),
+        ("encrypted-credentials", 251, any(&|one| one.encrypted && is_stored(one)), path),
+        ("credentials", 251, any(&|one| !one.encrypted && is_stored(one)), path),
+    ]
+    .into_iter()
+    .filter(|(_, since, used, _)| *used && systemd < *since)
+    .collect();
+    // As a rule nothing, and then the files aren't parsed again.
+    lacking.dedup_by_key(|(key, ..)| *key);
+    for (key, since, _, hint) in lacking {
+        let (document, _) = document(files);
+        let Some(entry) = document.get([key]) else { continue };
+        let what = if hint == path { "a name without a path in " } else { "" };
+        let message = format!("{what}`{key}` needs systemd {since}, and this host has {systemd}");
+        checked.findings.push(Finding::warning(entry.key.clone(), message).hint(hint));
+    }
 }
 
 /// Parses, merges and checks a container's files. A panic on the way becomes a finding.
@@ -153,6 +188,7 @@ pub fn output(
             source: files.main.path.clone(),
             outdated: None,
             held: None,
+            gone: false,
             trust: policy(container, settings),
             unit: unit::unit(container, &files.main.path, facts),
             companions: companions(&name, &starting(container), &files.main.path, facts, false),
@@ -208,6 +244,41 @@ pub fn held_output(held: &Held, facts: HostFacts, settings: &Settings) -> Option
         beside: Beside::Plan(json),
         companions,
         boot,
+        image: None,
+    })
+}
+
+/// What to leave for a container that runs as it was started, and that no file declares any more: a unit by which it
+/// ends as it was to, and that starts nothing. Without one, systemd would forget how to stop it.
+pub fn gone_output(container: &Container, source: &Path, facts: HostFacts) -> Option<Output> {
+    let name = &container.name;
+    let starting = starting(container);
+    // A proxy that runs ends with it. The sockets that it has, and a timer, would only start something.
+    let (proxy, sockets) = (proxy_unit(name), format!("={}", socket_unit(name)));
+    let mut beside = companions(name, &starting, source, facts, false);
+    beside.retain(|companion| companion.unit == proxy);
+    for Companion { text, .. } in &mut beside {
+        *text = crate::unit::without(text, |line| unit::names_file(line) || line.ends_with(&sockets));
+    }
+    let plan = Plan {
+        format: PLAN_FORMAT,
+        source: source.to_owned(),
+        outdated: None,
+        held: None,
+        gone: true,
+        trust: Policy::Any,
+        unit: unit::gone(container, source, facts),
+        companions: beside,
+        container: container.clone(),
+    };
+    let json = serde_json::to_string(&plan).ok()?;
+    let Plan { unit, companions, .. } = plan;
+    Some(Output {
+        name: name.clone(),
+        unit,
+        beside: Beside::Plan(json),
+        companions,
+        boot: Vec::new(),
         image: None,
     })
 }
@@ -272,6 +343,10 @@ mod tests {
         let Beside::Plan(text) = &first.beside else { panic!("{first:?}") };
         let plan: Plan = serde_json::from_str(text).expect("a plan");
         assert_eq!(plan.unit, first.unit);
+        // What has more in it is another version's.
+        assert_eq!(crate::plan::read::<Plan>(text.as_bytes()).expect("a plan"), plan);
+        let later = text.replacen("\"limits\":{", "\"limits\":{\"later\":1,", 1);
+        assert!(later != *text && crate::plan::read::<Plan>(later.as_bytes()).is_err());
         let bad = files("image = 3\n");
         let again =
             output(&bad, &check(&bad), || Some(plan.clone()), HostFacts::default(), &Settings::default());
@@ -283,6 +358,39 @@ mod tests {
         let refused = output(&bad, &check(&bad), || None, HostFacts::default(), &Settings::default());
         assert!(refused.unit.contains("wharf-executor refuse nginx"), "{}", refused.unit);
         assert!(!refused.boot.is_empty());
+    }
+
+    #[test]
+    fn an_old_systemd_is_warned_of() {
+        let text = "image = 'x:1'\nencrypted-credentials = ['a', 'b:/b']\ncredentials = ['c', 'd:/d']\n";
+        for (systemd, lines) in [
+            (None, &[][..]),
+            (
+                Some(249),
+                &[
+                    "`encrypted-credentials` needs systemd 250, and this host has 249",
+                    "a name without a path in `credentials` needs systemd 251, and this host has 249",
+                ],
+            ),
+            (
+                Some(250),
+                &[
+                    "a name without a path in `encrypted-credentials` needs systemd 251, and this host has 250",
+                    "a name without a path in `credentials` needs systemd 251, and this host has 250",
+                ],
+            ),
+            (Some(251), &[]),
+        ] {
+            let files = files(text);
+            let mut checked = check(&files);
+            warn_of_age(&files, &mut checked, HostFacts { systemd });
+            let said: Vec<&str> = checked.findings.iter().map(|finding| finding.message.as_str()).collect();
+            assert_eq!(said, lines, "{systemd:?}");
+        }
+        let with_paths = files("image = 'x:1'\ncredentials = ['d:/d']\n");
+        let mut checked = check(&with_paths);
+        warn_of_age(&with_paths, &mut checked, HostFacts { systemd: Some(249) });
+        assert_eq!(checked.findings, []);
     }
 
     #[test]

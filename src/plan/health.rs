@@ -14,7 +14,8 @@ use crate::spec::{HttpTarget, Signal, TcpTarget, show_duration};
 pub const INTERVAL: Duration = Duration::from_secs(30);
 /// The same of `timeout`.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-const RETRIES: u32 = 3;
+/// The same of `retries`.
+pub const RETRIES: u32 = 3;
 
 /// The shortest time without a word from the init that counts as its end: a host may be busy for a while, and to end a
 /// database for that is worse than to find out late.
@@ -60,6 +61,11 @@ pub fn is_doubtful(status_text: &str) -> bool {
         .strip_prefix(PREFIX)
         .and_then(|text| text.strip_prefix(HEALTHY))
         .is_some_and(|more| more.starts_with(", but "))
+}
+
+/// Whether such a line tells of checks that fail, with or without a verdict.
+pub fn is_in_trouble(status_text: &str) -> bool {
+    state_of(status_text) == Some(UNHEALTHY) || is_doubtful(status_text)
 }
 
 /// What the init does beside its other duties.

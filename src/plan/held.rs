@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::generate::{policy, starting};
-use super::{PLAN_FORMAT, Plan, companions::companions, unit};
+use super::{PLAN_FORMAT, Plan, companions::companions, health, unit};
 use crate::check::{Container, RootSource, Update};
 use crate::host::HostFacts;
 use crate::image::Digest;
@@ -16,6 +17,10 @@ use crate::spec::ContainerName;
 
 /// The version of the form of [`Held`]; one of another version is as if it weren't there.
 pub const HELD_FORMAT: u32 = 1;
+
+/// What was up for so long has proved itself, though nobody looked: well beyond the longest trial, which is a minute of
+/// settling and five of checks in doubt. As long as [`crate::exec`] takes for its next end to be the first again.
+pub const PROVED: Duration = Duration::from_secs(600);
 
 /// How far the trial of what the files say has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +121,9 @@ pub struct Held {
     pub run: String,
     /// When that was written: ISO 8601, in UTC.
     pub at: String,
+    /// How many seconds it must stay ready, where somebody has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<u64>,
     /// Why it failed, in one line; nothing while it is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -138,6 +146,35 @@ impl Held {
     /// Whether who tries it lives; `live` is the run of the `wharf apply` that is under way.
     fn is_watched(&self, live: Option<&str>) -> bool {
         !self.run.is_empty() && live == Some(self.run.as_str())
+    }
+
+    /// Whether it is a trial that nobody looks at any more: who tried it was ended.
+    pub fn is_orphaned(&self, live: Option<&str>) -> bool {
+        self.state == State::Trying && !self.is_watched(live)
+    }
+
+    /// Whether what was up for this long has proved itself, with nobody looking: `runs` is that, `container` what it was
+    /// started as. A trial has one run only, as whatever starts after it is the last good plan; so who finds it like this
+    /// has it count as proved, and the data that it has written since are its own.
+    pub fn has_proved_itself(
+        &self,
+        live: Option<&str>,
+        runs: &Fingerprint,
+        container: &Container,
+        up: Duration,
+    ) -> bool {
+        self.is_orphaned(live) && self.was_tried(runs) && up >= self.proof_time(container)
+    }
+
+    /// How long that is: its own settle time, and as many checks as make it unhealthy, both many times over mostly.
+    fn proof_time(&self, container: &Container) -> Duration {
+        let checks = container.health.as_ref().map(|check| {
+            let once = check.interval.unwrap_or(health::INTERVAL) + check.timeout.unwrap_or(health::TIMEOUT);
+            once.saturating_mul(check.retries.unwrap_or(health::RETRIES))
+                .saturating_add(check.start_period.unwrap_or_default())
+        });
+        let settle = self.settle.map(Duration::from_secs);
+        PROVED.max(checks.unwrap_or_default()).max(settle.unwrap_or_default())
     }
 
     /// Whether a start is of the last good plan, and not of what there is now: `now` is nothing where the files can't
@@ -218,6 +255,7 @@ impl Held {
             source: source.clone(),
             outdated: None,
             held: Some(reason),
+            gone: false,
             trust: policy(container, settings),
             unit: crate::unit::replace(&text, "Description", &description),
             companions: companions(&container.name, &starting(container), source, facts, false),
@@ -253,6 +291,7 @@ mod tests {
             state,
             run: "this".into(),
             at: "then".into(),
+            settle: None,
             why: Some("it crashed".into()),
             tried,
             good,
@@ -316,6 +355,29 @@ mod tests {
         // One that an older Wharf has left names no run, and nobody is that.
         let old = Held { run: String::new(), ..held(State::Trying, now.clone()) };
         assert!(old.is_in_start(Some(&now), Some("")));
+    }
+
+    #[test]
+    fn what_was_up_for_long_has_proved_itself() {
+        let now = print("image = 'x:1'", Some("d"), Some("f"));
+        let written = print("image = 'x:1'", Some("d"), Some("g"));
+        let other = print("image = 'x:1'", Some("e"), Some("f"));
+        let slow = "image = 'x:1'\nhealth = { tcp = '127.0.0.1:1', interval = '5min', timeout = '10s', retries = 3 }";
+        let of = |held: &Held, live, runs: &Fingerprint, text: &str, up| {
+            held.has_proved_itself(live, runs, &container(text), Duration::from_secs(up))
+        };
+        let trying = held(State::Trying, now.clone());
+        let plain = "image = 'x:1'";
+        assert!(of(&trying, None, &now, plain, 600) && of(&trying, Some("other"), &written, plain, 600));
+        assert!(!of(&trying, None, &now, plain, 599), "a power cut in a trial ends as ever");
+        assert!(!of(&trying, Some("this"), &now, plain, 9000), "somebody looks");
+        assert!(!of(&trying, None, &other, plain, 9000), "something else has run");
+        assert!(!of(&trying, None, &now, slow, 929) && of(&trying, None, &now, slow, 930));
+        let patient = Held { settle: Some(3600), ..trying.clone() };
+        assert!(!of(&patient, None, &now, plain, 3599) && of(&patient, None, &now, plain, 3600));
+        for state in [State::Waiting, State::PuttingBack, State::Failed] {
+            assert!(!of(&held(state, now.clone()), None, &now, plain, 9000), "{state:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod unit;
 
 use std::path::PathBuf;
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Container;
@@ -27,7 +28,10 @@ pub use image::{
 
 pub use companions::{BOOT_FOLDERS, CONNECTIONS, Companion};
 pub use footprint::{Footprint, footprint};
-pub use generate::{Beside, Files, Output, check, compare, document, held_output, output, starting, trust};
+pub use generate::{
+    Beside, Files, Output, check, compare, document, gone_output, held_output, output, starting, trust,
+    warn_of_age,
+};
 
 /// The version of the form of [`Plan`]; the executor refuses any other, and says to reload systemd.
 pub const PLAN_FORMAT: u32 = 2;
@@ -48,6 +52,9 @@ pub struct Plan {
     /// Why this is the last good plan though the files have no mistakes: what they say was tried, and failed. One line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// No file declares it any more: it runs until it is stopped, and this isn't started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
     /// What its image must have for a start, as `wharf.toml` says for its repository.
     #[serde(default, skip_serializing_if = "Policy::is_any")]
     pub trust: Policy,
@@ -58,4 +65,19 @@ pub struct Plan {
     /// The units beside it, for the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<Companion>,
+}
+
+/// Reads what is to be carried out. A key that this version doesn't know is of another one, which would have heeded it:
+/// a container isn't started without a limit, or a confinement, that its plan has.
+///
+/// # Errors
+/// It isn't what this version writes.
+pub fn read<T: Serialize + DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let value: serde_json::Value = serde_json::from_slice(text)?;
+    let read = T::deserialize(&value)?;
+    if serde_json::to_value(&read)? == value {
+        Ok(read)
+    } else {
+        Err(serde_json::Error::custom("it has keys that this version of Wharf doesn't know"))
+    }
 }

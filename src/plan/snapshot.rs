@@ -148,6 +148,7 @@ mod tests {
             state,
             run: "this".into(),
             at: "then".into(),
+            settle: None,
             why: None,
             tried: print(TEXT, "new"),
             good: Good::new(container(TEXT), "x.toml".into(), Some("old".into())),

@@ -26,6 +26,28 @@ pub fn unit(container: &Container, source: &Path, facts: HostFacts) -> String {
         .render(COMMENT)
 }
 
+/// The unit of a container that runs and that no file declares any more. It ends as it was to; whatever would start it
+/// fails, as without a unit, and so it isn't started again when it ends by itself.
+pub fn gone(container: &Container, source: &Path, facts: HostFacts) -> String {
+    let mut container = container.clone();
+    container.restart = Restart::No;
+    // Its sockets have no unit any more. A proxy that still runs has: who needs nothing but that goes with it.
+    container.socket = container.socket.filter(|socket| socket.proxy.is_some());
+    let starts = ["ExecCondition", "ExecStartPre", "Restart"];
+    container.systemd.service.retain(|(key, _)| !starts.contains(&key.as_str()));
+    // A restart by hand is refused before anything is stopped.
+    container.systemd.unit.push(("RefuseManualStart".to_owned(), "yes".to_owned()));
+    let name = container.description.as_deref().unwrap_or(container.name.as_str());
+    let description = format!("{name} (NO FILE DECLARES IT ANY MORE: it runs until it is stopped)");
+    let text = crate::unit::replace(&unit(&container, source, facts), "Description", &description);
+    crate::unit::without(&text, names_file)
+}
+
+/// One that isn't there counts as edited: whatever is done to the unit, systemctl would ask for a reload first.
+pub(super) fn names_file(line: &str) -> bool {
+    line.starts_with("SourcePath=")
+}
+
 /// The unit of a container whose files have errors and that has no last good plan: starting it fails and
 /// prints them. `problem` is the first of them, in one line.
 pub fn refusal(
@@ -129,6 +151,10 @@ pub(super) fn argument(name: &ContainerName) -> String {
 
 /// How long a stop may take where the file says nothing: systemd's own default (`DefaultTimeoutStopSec=`).
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How many descriptors a program may leave with systemd for its next start: what a server listens at and keeps open,
+/// and little enough for PID 1, which holds them, not to mind a program that fills it. systemd's own default is none.
+const STORED_DESCRIPTORS: u32 = 64;
 
 /// How long a start may take: systemd's own default (`DefaultTimeoutStartSec=`).
 pub const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -279,7 +305,7 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         &call("start"),
     );
     match &container.reload {
-        // systemd sends it to the main process, which is the program here, and waits for its word.
+        // systemd sends it to the main process, the program or its init, and waits for the program's word.
         Some(Reload::Signal { signal, .. }) if kind == RELOADS => {
             service.word("ReloadSignal", signal.to_string());
         }
@@ -297,8 +323,9 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
     if matches!(container.source, RootSource::Image(_)) && container.stop.signal.is_none() {
         // That it can't is no failure of the container: systemd sends SIGTERM then.
         service.command("ExecStop", "-", EXECUTOR, &call("stop"));
-        // The executor waits no longer than this, so both must know it.
         service.word("TimeoutStopSec", show_duration(container.stop.timeout.unwrap_or(STOP_TIMEOUT)));
+        // It had its signal and its time, which it may have asked systemd to extend.
+        service.word("TimeoutStopFailureMode", "kill");
     } else if let Some(timeout) = container.stop.timeout {
         service.word("TimeoutStopSec", show_duration(timeout));
     }
@@ -323,8 +350,11 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         // mean `continue`: half a service that looks healthy. `kill` would leave a database no time to end.
         .word("OOMPolicy", "stop")
         .word("DevicePolicy", "closed");
-    if container.ready == Ready::Notify && !container.init {
-        watchdog_kills(&mut service);
+    if container.ready == Ready::Notify {
+        service.word("FileDescriptorStoreMax", STORED_DESCRIPTORS.to_string());
+        if !container.init {
+            watchdog_kills(&mut service);
+        }
     }
     if container.kind.is_service() && container.has_init() {
         clean_ends(&mut service);
@@ -364,12 +394,9 @@ const RELOADS: &str = "notify-reload";
 /// ready, the executor is the main process while it has something to say.
 fn notification(container: &Container, facts: HostFacts) -> (&'static str, &'static str) {
     let kind = match container.reload {
-        // An init would pass the signal on to a program that may not handle it, so there the executor sends it, and
-        // systemd waits all the same: a notify service that has said RELOADING=1 meanwhile goes on reloading when
-        // ExecReload= has ended (`service_enter_running` in its src/core/service.c).
-        Some(Reload::Signal { wait: true, .. }) if facts.has_notify_reload() && !container.has_init() => {
-            RELOADS
-        }
+        // Before 253 the executor sends it, and systemd waits where RELOADING=1 has come meanwhile: a notify service goes
+        // on reloading then when ExecReload= has ended (`service_enter_running` in its src/core/service.c).
+        Some(Reload::Signal { wait: true, .. }) if facts.has_notify_reload() => RELOADS,
         _ => service_type(container.kind),
     };
     let own = container.ready == Ready::Notify && container.notify_access == NotifyAccess::Main;

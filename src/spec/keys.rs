@@ -82,19 +82,31 @@ pub struct Vocabulary {
     pub keys: &'static [Key],
     /// Words of other programs' files, and the keys of the top level that do here what they do there.
     pub habits: &'static [(&'static str, &'static str)],
+    /// Words of other programs' files for what no key does, and what there is instead.
+    pub nothing: &'static [(&'static str, &'static str)],
 }
 
 /// Containers.
-pub const CONTAINER: Vocabulary =
-    Vocabulary { of: "a container", file: "containers/NAME.toml", keys: KEYS, habits: HABITS };
+pub const CONTAINER: Vocabulary = Vocabulary {
+    of: "a container",
+    file: "containers/NAME.toml",
+    keys: KEYS,
+    habits: HABITS,
+    nothing: NOTHING,
+};
 
 /// Images.
-pub const IMAGE: Vocabulary =
-    Vocabulary { of: "an image", file: "images/NAME.toml", keys: image::KEYS, habits: image::HABITS };
+pub const IMAGE: Vocabulary = Vocabulary {
+    of: "an image",
+    file: "images/NAME.toml",
+    keys: image::KEYS,
+    habits: image::HABITS,
+    nothing: &[],
+};
 
 /// The host's settings.
 pub const HOST: Vocabulary =
-    Vocabulary { of: "wharf.toml", file: "wharf.toml", keys: host::KEYS, habits: host::HABITS };
+    Vocabulary { of: "wharf.toml", file: "wharf.toml", keys: host::KEYS, habits: host::HABITS, nothing: &[] };
 
 /// All kinds of files.
 pub const ALL: [&Vocabulary; 3] = [&CONTAINER, &IMAGE, &HOST];
@@ -143,7 +155,6 @@ const fn key(
 /// Words of other files, for containers.
 const HABITS: &[(&str, &str)] = &[
     ("bind", "mounts"),
-    ("cap-add", "user-namespace"),
     ("cmd", "command"),
     ("depends-on", "links"),
     ("env", "environment"),
@@ -154,16 +165,74 @@ const HABITS: &[(&str, &str)] = &[
     ("load-credential", "credentials"),
     ("load-credential-encrypted", "encrypted-credentials"),
     ("network-mode", "network"),
+    ("mem-limit", "limits"),
     ("notify", "ready"),
+    ("pids-limit", "limits"),
+    ("port", "publish"),
     ("ports", "publish"),
+    ("read-only", "root"),
     ("secret", "credentials"),
     ("secrets", "credentials"),
-    ("security-opt", "apparmor"),
     ("service", "systemd"),
+    ("shm-size", "mounts"),
+    ("stop-grace-period", "stop"),
+    ("stop-signal", "stop"),
+    ("tmpfs", "mounts"),
+    ("userns", "user-namespace"),
+    ("userns-mode", "user-namespace"),
     ("volume", "mounts"),
     ("volumes", "mounts"),
     ("workdir", "working-directory"),
 ];
+
+/// Words of other files for what a container can't be given. What is close to one of them in spelling or in effect, and
+/// weaker in safety, is no answer.
+const NOTHING: &[(&str, &str)] = &[
+    ("add-host", NAMES),
+    ("annotations", LABELS),
+    ("build", "nothing is built here: make an image by another program, and `wharf image import` it"),
+    ("cap-add", CAPABILITIES),
+    ("cap-drop", CAPABILITIES),
+    ("capabilities", CAPABILITIES),
+    ("cgroup-parent", "containers are in wharf.slice; `systemd.Service.Slice` names another one"),
+    ("container-name", "a container is called as its file is, without .toml"),
+    ("device", DEVICES),
+    ("devices", DEVICES),
+    ("dns", SERVERS),
+    ("dns-opt", SERVERS),
+    ("dns-search", SERVERS),
+    ("expose", "linked containers reach every port; `publish` is for everybody else"),
+    ("extra-hosts", NAMES),
+    ("gpus", DEVICES),
+    ("group-add", "groups inside are those that the image gives `user`"),
+    ("ipc", "a container has System V IPC and message queues of its own"),
+    ("label", LABELS),
+    ("labels", LABELS),
+    ("log-driver", LOGS),
+    ("logging", LOGS),
+    ("name", "a container is called as its file is, without .toml"),
+    ("pid", "a container has process ids of its own"),
+    (
+        "privileged",
+        "no key makes a container privileged; what needs the host's rights is a service of its own",
+    ),
+    ("seccomp", "the list of system calls is always the same one; `apparmor` names another AppArmor profile"),
+    ("security-opt", "of these there is `apparmor` alone; no new privileges are to be had anyway"),
+    ("stdin-open", TERMINAL),
+    ("sysctl", SYSCTLS),
+    ("sysctls", SYSCTLS),
+    ("tty", TERMINAL),
+];
+
+const CAPABILITIES: &str = "no key gives or takes capabilities: a program has eleven at most";
+const DEVICES: &str = "no key gives devices of the host: /dev has the usual nodes alone";
+const LABELS: &str = "containers have no labels; write a comment, or `description`";
+const LOGS: &str =
+    "what it writes to standard output and error is in the journal: journalctl -u NAME-container";
+const NAMES: &str = "names are those of `links`; \"host\" is one for the host itself";
+const SERVERS: &str = "name servers are those of the host";
+const SYSCTLS: &str = "no key sets sysctls of a container";
+const TERMINAL: &str = "a service has no terminal; `wharf run` and `wharf exec` have one";
 
 /// Every key of a container, ordered by path.
 pub const KEYS: &[Key] = &[
@@ -186,14 +255,14 @@ pub const KEYS: &[Key] = &[
         Kind::Command,
         Default::Words("the image's command"),
         "command = [\"nginx\", \"-g\", \"daemon off;\"]",
-        "The program and its arguments, or the arguments of `entrypoint`. Required with `rootfs` where there is no `entrypoint`.",
+        "Replaces the image's command. Where the image or `entrypoint` has an entry point, these are its arguments; with `entrypoint = []` they are the program and its arguments. Required with `rootfs` where there is no `entrypoint`.",
     ),
     key(
         "credentials",
         Kind::Texts,
         Default::Is("[]"),
         "credentials = [\"db-password\", \"tls.key:/etc/ssl/private/site.key\"]",
-        "Secrets that systemd loads at each start, `NAME`, `NAME:PATH` or `NAME:OTHER-NAME` (`LoadCredential=`): without a path they are looked for in /etc/credstore, /run/credstore and /usr/lib/credstore. The program finds each as a file of that name in /run/credentials, `$CREDENTIALS_DIRECTORY`, which is memory, never swapped out, and only its user can read it.",
+        "Secrets that systemd loads at each start, `NAME`, `NAME:PATH` or `NAME:OTHER-NAME` (`LoadCredential=`). Without a path they are looked for in /etc/credstore, /run/credstore and /usr/lib/credstore (systemd 251). The program finds each as a file of that name in /run/credentials, `$CREDENTIALS_DIRECTORY`, which is memory, never swapped out, and only its user can read it.",
     ),
     key(
         "description",
@@ -207,7 +276,7 @@ pub const KEYS: &[Key] = &[
         Kind::Texts,
         Default::Is("[]"),
         "encrypted-credentials = [\"db-password\"]",
-        "The same for secrets that `systemd-creds encrypt` has made (`LoadCredentialEncrypted=`); those without a path are looked for in /etc/credstore.encrypted and its like as well.",
+        "As `credentials`, for secrets that `systemd-creds encrypt` has made (`LoadCredentialEncrypted=`, systemd 250). Those without a path are looked for in /etc/credstore.encrypted and its like as well.",
     ),
     key(
         "entrypoint",
@@ -256,7 +325,7 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         Default::Words("another kind of check"),
         "health.http = \"http://localhost:8080/healthz\"",
-        "The check: a page that is answered with a status of 200 to 399. Nothing of the image's is needed for it.",
+        "The check: a page that is answered with a status of 200 to 399, by plain HTTP and at an address of the container itself. Nothing of the image's is needed for it.",
     ),
     key(
         "health.image",
@@ -289,9 +358,9 @@ pub const KEYS: &[Key] = &[
     key(
         "health.start-period",
         Kind::Duration,
-        Default::Is("\"0s\""),
+        Default::Words("one `interval`"),
         "health.start-period = \"20s\"",
-        "The time after a start in which failed checks don't count, unless one has passed; one `interval` at least.",
+        "The time after a start in which failed checks don't count, unless one has passed. What is shorter than one `interval` counts as that.",
     ),
     key(
         "health.tcp",
@@ -403,7 +472,7 @@ pub const KEYS: &[Key] = &[
         Kind::Texts,
         Default::Is("[]"),
         "links = [\"app\", \"db:database\"]",
-        "The containers that this one may connect to, each with an alias after `:` where its own name isn't the one to use: `app@blue:app`. They start first, and have their names in /etc/hosts. `host` is the host itself.",
+        "The containers that this one may connect to, at every port. They start first, and are found by their names: `web@blue` as `web-blue`, `my_app` also as `my-app`. An alias after `:` is a name beside that: `app@blue:app`. `host` is the host itself.",
     ),
     key(
         "mounts",
@@ -515,7 +584,7 @@ pub const KEYS: &[Key] = &[
         Kind::Flag,
         Default::Words("true with ready = \"notify\""),
         "reload = { signal = \"SIGHUP\", wait = false }",
-        "With `signal` and ready = \"notify\": the reload lasts until the program says that it is done (RELOADING=1 together with MONOTONIC_USEC=, and then READY=1, of sd_notify(3)). From systemd 253 on systemd sends the signal itself then, where there is no `init`, without a look at whether the program handles it.",
+        "With `signal` and ready = \"notify\": the reload lasts until the program says that it is done (RELOADING=1 together with MONOTONIC_USEC=, and then READY=1, of sd_notify(3)). From systemd 253 on systemd sends the signal itself then, without a look at whether the program handles it.",
     ),
     key(
         "restart",
@@ -649,7 +718,7 @@ pub const KEYS: &[Key] = &[
         Kind::Flag,
         Default::Is("false"),
         "survive-soft-reboot = true",
-        "Whether it lives through `systemctl soft-reboot`, with all that it has (systemd 255). What it uses of the host must stay too: a mount of its own under /var/lib/wharf or a bind ends it. Not with [socket], since sockets are closed then.",
+        "Whether it lives through `systemctl soft-reboot`, with all that it has; before systemd 255 it doesn't, and this does nothing. What it uses of the host must stay mounted: where a bind, or /var/lib/wharf, is a file system of its own that the soft reboot unmounts, the container ends. Not with [socket], since sockets are closed then.",
     ),
     key(
         "systemd",
@@ -669,7 +738,7 @@ pub const KEYS: &[Key] = &[
         "systemd.Unit",
         Kind::Settings,
         Default::Words("empty"),
-        "systemd.Unit.OnFailure = \"page-me@%n.service\"",
+        "systemd.Unit.OnFailure = \"page-me@%N.service\"",
         "Settings of [Unit], in the same way.",
     ),
     key(
@@ -785,6 +854,12 @@ mod tests {
             }
             for (_, meant) in vocabulary.habits {
                 assert!(vocabulary.find(meant).is_some(), "{meant}");
+            }
+            // One answer for each word, and none for what is a key.
+            let words: Vec<&str> =
+                vocabulary.habits.iter().chain(vocabulary.nothing).map(|(word, _)| *word).collect();
+            for (at, word) in words.iter().enumerate() {
+                assert!(vocabulary.find(word).is_none() && !words[..at].contains(word), "{word}");
             }
         }
     }

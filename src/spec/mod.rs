@@ -3,6 +3,7 @@
 mod calendar;
 mod document;
 mod duration;
+mod environment_file;
 mod image_name;
 pub mod keys;
 mod link;
@@ -19,6 +20,7 @@ mod suggest;
 pub use calendar::{CalendarError, calendar};
 pub use document::{Data, Document, Entries, Entry, Value};
 pub use duration::{DurationError, duration, show_duration};
+pub use environment_file::assignments;
 pub use image_name::{ImageName, ImageNameError};
 pub use link::{HOST, Link, LinkError, LinkTarget};
 pub use listen::{Listen, ListenError};

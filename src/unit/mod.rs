@@ -135,6 +135,11 @@ pub fn replace(unit: &str, key: &str, value: &str) -> String {
     text
 }
 
+/// Leaves out lines of the text of a unit that [`Unit::render`] made.
+pub fn without(unit: &str, is_out: impl Fn(&str) -> bool) -> String {
+    unit.split_inclusive('\n').filter(|line| !is_out(line.trim_end())).collect()
+}
+
 fn percents(text: &str, percent: Percent) -> String {
     match percent {
         Percent::Literal => text.replace('%', "%%"),

@@ -18,6 +18,7 @@ pub const STORIES: &[Story] = &[
         on: On::Fast,
         tell: put_back,
     },
+    Story { name: "a crash that nobody sees counts", on: On::Fast, tell: unseen },
     Story { name: "an image that does not work is put back", on: On::Fast, tell: images },
     Story { name: "an apply that is killed ends in one of two versions", on: On::Fast, tell: killed },
     Story {
@@ -30,7 +31,9 @@ pub const STORIES: &[Story] = &[
         on: On::Fast,
         tell: marks,
     },
+    Story { name: "an apply that is told to end finishes what it tries", on: On::Fast, tell: told_to_end },
     Story { name: "what is gone serves until what comes instead can", on: On::Fast, tell: renamed },
+    Story { name: "a service becomes a job, and a service again", on: On::Fast, tell: jobs },
     Story {
         name: "an idle socket follows its file, and an idle container has proved itself",
         on: On::Fast,
@@ -192,8 +195,22 @@ fn in_order(stage: &mut Stage) -> Told {
     Ok(())
 }
 
+/// A program that is healthy for a moment only, with one more line of its health.
+macro_rules! briefly {
+    ($more:literal) => {
+        concat!(
+            "command = ['/bin/bash', '-c', 'trap exit TERM; sleep 1.5; rm /tmp/well; sleep infinity & wait']\n\
+             root = 'ephemeral'\nready = 'healthy'\n\
+             [health]\ncommand = ['/bin/sh', '-c', 'test ! -e /tmp/was || test -e /tmp/well || exit 1; \
+                 test -e /tmp/was || touch /tmp/was /tmp/well']\n\
+             interval = '1s'\ntimeout = '1s'\nretries = 3",
+            $more
+        )
+    };
+}
+
 /// What may be wrong with a new version: a name, what is in its file, and what is said of it.
-const BAD: [(&str, &str, &str); 5] = [
+const BAD: [(&str, &str, &str); 7] = [
     ("crashes", "command = ['/bin/sh', '-c', 'exit 7']", "ended with status 7"),
     ("crashes soon", "command = ['/bin/sh', '-c', 'sleep 1; exit 7']", "ended with status 7"),
     ("has no program", "command = ['/bin/none']", "/bin/none"),
@@ -204,14 +221,12 @@ const BAD: [(&str, &str, &str); 5] = [
         "did not become ready in its time",
     ),
     (
-        "is healthy for a moment only",
-        "command = ['/bin/bash', '-c', 'trap exit TERM; sleep 1.5; rm /tmp/well; sleep infinity & wait']\n\
-         root = 'ephemeral'\nready = 'healthy'\n\
-         [health]\ncommand = ['/bin/sh', '-c', 'test ! -e /tmp/was || test -e /tmp/well || exit 1; \
-             test -e /tmp/was || touch /tmp/was /tmp/well']\n\
-         interval = '1s'\ntimeout = '1s'\nretries = 3",
-        "unhealthy",
+        "crashes soon, and isn't started again",
+        "command = ['/bin/sh', '-c', 'sleep 1; exit 7']\n[systemd.Service]\nRestartPreventExitStatus = '7'",
+        "ended with status 7",
     ),
+    ("is stopped when it isn't healthy any more", briefly!("\non-failure = 'stop'"), "unhealthy"),
+    ("is healthy for a moment only", briefly!(""), "unhealthy"),
 ];
 
 fn put_back(stage: &mut Stage) -> Told {
@@ -313,6 +328,36 @@ fn put_back(stage: &mut Stage) -> Told {
     Ok(())
 }
 
+/// The first look isn't what it is judged by.
+fn unseen(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    declare(machine, "web", &of("good", STAYS))?;
+    machine.sh("systemctl start web-container")?;
+    let command = "command = ['/bin/sh', '-c', 'if [ -e /conf/was ]; then touch /tmp/well; exec sleep infinity; fi; \
+         touch /conf/was; sleep 1; touch /tmp/well; sleep 1; exit 7']\nready = 'healthy'\nuser-namespace = false\n\
+         mounts = { '/conf' = { bind = '/srv/conf' } }\n\
+         health = { command = ['/bin/test', '-e', '/tmp/well'], interval = '1s', timeout = '1s' }";
+    machine.sh("mkdir -p /srv/conf")?;
+    write(machine, "web", &of("unseen", command))?;
+    // Not beneath nsenter(1), which stops with what it runs.
+    machine.sh("systemd-run -q --unit=unseen wharf apply --settle 2s")?;
+    // From before it is ready until it has crashed and is ready again.
+    until(machine, "test -e /srv/conf/was")?;
+    machine.sh("systemctl kill -s STOP unseen")?;
+    until(
+        machine,
+        "(($(systemctl show -P NRestarts web-container) > 0)) && systemctl is-active -q web-container",
+    )?;
+    machine.sh("systemctl kill -s CONT unseen")?;
+    until(machine, "systemctl is-failed -q unseen")?;
+    let said = machine.sh("journalctl -q -o cat -u unseen; systemctl reset-failed unseen")?;
+    assert!(said.contains("web: FAILED") && said.contains("run again"), "{said}");
+    assert_eq!(version(machine, "web")?, "good");
+    machine.sh("rm -r /srv/conf")?;
+    gone(machine, &["web"])?;
+    Ok(())
+}
+
 fn images(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     let import = |command: &str| {
@@ -340,6 +385,10 @@ fn images(stage: &mut Stage) -> Told {
     assert_eq!(running(machine)?, good);
     machine.sh("systemctl daemon-reload; systemctl restart moves-container")?;
     assert_eq!(running(machine)?, good, "the tag names the bad one, and the good one runs");
+    let explained = format!("MESSAGE_ID=9aeb4c4e0388429eada3995ce4360b3d IMAGE_DIGEST={good}");
+    let said = machine
+        .sh(&format!("journalctl --sync; journalctl -q -b -o cat CONTAINER_NAME=moves {explained}"))?;
+    assert!(said.lines().count() == 2 && said.starts_with("moves: runs its last good plan: "), "{said}");
 
     // Nobody takes the good one away, also when it doesn't run at the moment.
     machine.sh("systemctl stop moves-container")?;
@@ -597,6 +646,150 @@ fn marks(stage: &mut Stage) -> Told {
     assert!(said.contains("start    other  new\n"), "{said}");
     gone(machine, &["web", "other", "above", "below"])?;
     sockets_of_another(machine)?;
+    sockets_come_and_go(machine)?;
+    Ok(())
+}
+
+/// What runs gets a socket, and loses it, and is up each time; also where that is put back.
+fn sockets_come_and_go(machine: &Machine) -> Result<()> {
+    let listens = |version: &str, command: &str| {
+        format!("{}\n[socket]\nlisten = ['127.0.0.1:7202']\n", of(version, command))
+    };
+    let stands = |wanted: &str, socket: &str, said: &str| -> Result<()> {
+        assert_eq!(property(machine, "web", "ActiveState")?, "active", "{said}");
+        assert_eq!(version(machine, "web")?, wanted, "{said}");
+        let is = machine.run("systemctl is-active web-container.socket")?.stdout;
+        assert_eq!(is.trim(), socket, "{said}");
+        assert_eq!(machine.run("ss -Hln sport = :7202 | grep -q LISTEN")?.code == 0, socket == "active");
+        Ok(())
+    };
+    declare(machine, "web", &of("plain", STAYS))?;
+    machine.sh("systemctl start web-container")?;
+    write(machine, "web", &listens("bad", BAD[0].1))?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("its last good plan and image run again"), "{said}");
+    stands("plain", "inactive", &said)?;
+    write(machine, "web", &listens("listens", STAYS))?;
+    stands("listens", "active", &applied(machine, "")?)?;
+    write(machine, "web", &of("bad", BAD[0].1))?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("its last good plan and image run again"), "{said}");
+    stands("listens", "active", &said)?;
+    write(machine, "web", &of("plain", STAYS))?;
+    stands("plain", "inactive", &applied(machine, "")?)?;
+    assert_eq!(applied(machine, "")?, "all is as the files say\n");
+    machine.sh("systemctl stop web-container")?;
+    gone(machine, &["web"])
+}
+
+/// Starts an apply and ends it, so that nobody looks at how what it tries does.
+fn left_alone(machine: &Machine, version: &str) -> Result<()> {
+    write(machine, "below", &of(version, STAYS).replace("network = 'none'\n", ""))?;
+    let first = machine.start("exec wharf apply --settle 60s below")?;
+    serves(machine, "below", version)?;
+    let tell = "kill -TERM $(cut -d ' ' -f 1 /run/wharf/apply.lock)";
+    machine.sh(&format!("{tell}; sleep 0.3; {tell}"))?;
+    first.rest();
+    assert_eq!(problem(machine, "below")?, "unproved");
+    let changed = machine.sh("wharf changed")?;
+    assert!(changed.contains("its last good plan starts next: what its files say was tried at"), "{changed}");
+    Ok(())
+}
+
+/// It was started long ago, as far as anybody can tell.
+fn long_ago(machine: &Machine) -> Result<()> {
+    machine.sh("sed -i 's/\"at\":[0-9]*/\"at\":1/' /run/wharf/restarts/below.json").map(drop)
+}
+
+fn told_to_end(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    let above = |version: &str| of(version, STAYS).replace("network = 'none'", "links = ['below']");
+    let below = |version: &str| of(version, STAYS).replace("network = 'none'\n", "");
+    for version in ["1", "2"] {
+        write(machine, "below", &below(version))?;
+        write(machine, "above", &above(version))?;
+        if version == "1" {
+            applied(machine, "")?;
+        }
+    }
+    for (signal, good) in [("TERM", true), ("HUP", false)] {
+        let brings = if good { STAYS.to_owned() } else { ends_after("2") };
+        write(machine, "below", &of("2", &brings).replace("network = 'none'\n", ""))?;
+        let first = machine.start("exec wharf apply --settle 3s 2>&1")?;
+        state(machine, "below", "trying")?;
+        machine.sh(&format!("kill -{signal} $(cut -d ' ' -f 1 /run/wharf/apply.lock)"))?;
+        let said = first.rest().join("\n");
+        assert!(said.contains("finishing below, and then ending"), "{said}");
+        assert!(said.contains("above: not tried: it"), "{said}");
+        assert_eq!(said.contains("below: runs, ready"), good, "{said}");
+        assert_eq!(version(machine, "below")?, "2", "{said}");
+        assert_eq!(version(machine, "above")?, "1", "{said}");
+        assert_eq!(machine.run("grep -q trying /var/lib/wharf/held/*.json")?.code, 1, "{said}");
+    }
+    write(machine, "below", &below("2"))?;
+    applied(machine, "")?;
+    assert_eq!((version(machine, "above")?, marks_left(machine)?), ("2".into(), String::new()));
+
+    // Left alone it falls back, where it ends soon.
+    left_alone(machine, "soon")?;
+    machine.sh("systemctl kill -s KILL below-container")?;
+    serves(machine, "below", "2")?;
+    // Not where it was up for long, whether systemd has been reloaded since or not.
+    for (version, reload) in [("long", "true"), ("reloaded", "systemctl daemon-reload")] {
+        left_alone(machine, version)?;
+        machine.sh(reload)?;
+        long_ago(machine)?;
+        machine.sh("systemctl kill -s KILL below-container")?;
+        serves(machine, "below", version)?;
+        assert_eq!((problem(machine, "below")?, marks_left(machine)?), ("none".into(), String::new()));
+        assert_eq!(applied(machine, "")?, "all is as the files say\n");
+    }
+    // Nor is it restarted for that by the next one.
+    left_alone(machine, "found")?;
+    long_ago(machine)?;
+    let pid = property(machine, "below", "MainPID")?;
+    assert_eq!(applied(machine, "--dry-run")?, "all is as the files say\n");
+    assert_eq!(applied(machine, "")?, "all is as the files say\n");
+    assert_eq!((property(machine, "below", "MainPID")?, marks_left(machine)?), (pid, String::new()));
+    gone(machine, &["above", "below"])?;
+    Ok(())
+}
+
+fn jobs(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    let timed = |version: &str| format!("{}\n[timer]\non-calendar = 'yearly'\n", of(version, STAYS));
+    let is_up =
+        |unit: &str| -> Result<bool> { Ok(machine.run(&format!("systemctl is-active {unit}"))?.code == 0) };
+    declare(machine, "turns", &of("1", STAYS))?;
+    machine.sh("systemctl start turns-container")?;
+    write(machine, "turns", &timed("2"))?;
+    let said = applied(machine, "")?;
+    assert!(said.contains("restart  turns  it runs as a service, and is a job now; "), "{said}");
+    assert!(!is_up("turns-container")? && is_up("turns-container.timer")?, "{said}");
+    assert_eq!(applied(machine, "")?, "all is as the files say\n");
+    assert_eq!(machine.sh("wharf changed")?, "");
+    // Its time has come, and is over.
+    write(machine, "turns", &timed("3").replace(STAYS, "command = ['/bin/true']"))?;
+    machine.sh("systemctl daemon-reload; systemctl start turns-container")?;
+    for reload in ["true", "systemctl daemon-reload"] {
+        write(machine, "turns", &of("4", STAYS))?;
+        machine.sh(reload)?;
+        let said = applied(machine, "")?;
+        assert!(said.contains("start    turns  it was a job, and is a service now"), "{said}");
+        assert!(is_up("turns-container")? && !is_up("turns-container.timer")?, "{said}");
+        assert_eq!(applied(machine, "")?, "all is as the files say\n");
+        write(machine, "turns", &timed("5").replace(STAYS, "command = ['/bin/true']"))?;
+        applied(machine, "")?;
+        machine.sh("systemctl start turns-container")?;
+    }
+    // Somebody's own timer is none of Wharf's business.
+    write(machine, "turns", &of("6", STAYS))?;
+    applied(machine, "")?;
+    machine.write("/etc/systemd/system/turns-container.timer", "[Timer]\nOnCalendar=yearly\n")?;
+    machine.sh("systemctl daemon-reload; systemctl start turns-container.timer")?;
+    assert_eq!(applied(machine, "")?, "all is as the files say\n");
+    machine.sh("systemctl stop turns-container.timer; rm /etc/systemd/system/turns-container.timer")?;
+    gone(machine, &["turns"])?;
     Ok(())
 }
 
@@ -633,6 +826,7 @@ fn renamed(stage: &mut Stage) -> Told {
     let said = refused(machine, "")?;
     assert!(said.contains("before: not tried: the image of after can't be had"), "{said}");
     assert_eq!(property(machine, "before", "ActiveState")?, "active");
+    assert_eq!(property(machine, "before", "KillMode")?, "mixed", "it is stopped as it was to be");
     write(machine, "after", &of("2", STAYS))?;
     applied(machine, "")?;
     assert_ne!(property(machine, "before", "ActiveState")?, "active");

@@ -115,6 +115,13 @@ const BROKEN: &[(&str, &str, &str, &str, &str)] = &[
         "/etc/systemd/system-generators/wharf-generator is empty",
     ),
     (
+        "mkdir /etc/systemd/system/service.d; printf '[Service]\nPrivateNetwork=yes\n' >/etc/systemd/system/service.d/x.conf",
+        "rm -r /etc/systemd/system/service.d",
+        "settings",
+        "warning",
+        "/etc/systemd/system/service.d/x.conf sets PrivateNetwork= for every service",
+    ),
+    (
         "chmod -x /usr/libexec/wharf/wharf-executor",
         "chmod +x /usr/libexec/wharf/wharf-executor",
         "executor",
@@ -325,10 +332,24 @@ fn report(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     machine.write(
         "/etc/wharf/leaks.env",
-        "FROM_FILE=zq9fromfile\nODD=\"zq9odd; zq9blank, zq9brace) zq9end\"\n",
+        "FROM_FILE=zq9fromfile\nODD=\"zq9odd; zq9blank, zq9brace) zq9end\"\nESCAPED=\"zq9\\$\\$escaped\"\"zq9joined\"\n",
     )?;
-    machine.write("/etc/wharf/tells-blue.env", "FROM_INSTANCE=zq9instance\n")?;
+    machine.write("/etc/wharf/tells/blue/env", "FROM_INSTANCE=zq9instance\n")?;
     machine.sh("mkdir -p /etc/credstore && echo zq9credential >/etc/credstore/leaks && chmod 600 /etc/wharf/leaks.env")?;
+    // What systemd decrypts for a run is gone with it; of the second one the key is gone, too.
+    machine.sh("install -d -m 700 /etc/credstore.encrypted; cd /etc/credstore.encrypted; \
+         printf zq9sealed | systemd-creds encrypt --with-key=host --name=sealed - sealed; \
+         printf zq9forgotten | systemd-creds encrypt --with-key=host --name=forgotten - forgotten")?;
+    for name in ["sealed", "forgotten"] {
+        let file = format!(
+            "{QUIET}network = 'none'\nencrypted-credentials = ['{name}']\n\
+             command = ['bash', '-c', 'echo it said $(cat /run/credentials/{name}); exit 3']\n"
+        );
+        declare(machine, name, &file)?;
+        machine.run(&format!("systemctl start {name}-container"))?;
+        until(machine, &format!("[[ $(systemctl is-failed {name}-container) == failed ]]"))?;
+    }
+    machine.sh("head -c 100 /dev/zero >/etc/credstore.encrypted/forgotten")?;
     // A program that tells all that it knows, and one of those words in its status.
     declare(
         machine,
@@ -345,7 +366,7 @@ fn report(stage: &mut Stage) -> Told {
         machine,
         "tells@",
         &format!(
-            "{QUIET}network = 'none'\nready = 'exec'\nenvironment-files = ['/etc/wharf/tells-%i.env']\n\
+            "{QUIET}network = 'none'\nready = 'exec'\nenvironment-files = ['/etc/wharf/tells/%i/env']\n\
              command = ['bash', '-c', 'env; trap exit TERM; sleep infinity & wait']\n"
         ),
     )?;
@@ -353,8 +374,10 @@ fn report(stage: &mut Stage) -> Told {
     machine.sh("wharf run -d --name passing --network none -e K=zq9transient debian:13 bash -c 'echo $K; trap exit TERM; sleep infinity & wait'")?;
     until(
         machine,
-        "journalctl -q --sync && journalctl -q -u leaks-container | grep -q zq9argument && journalctl -q -u passing-container | grep -q zq9transient && journalctl -q -u tells-container@blue | grep -q zq9instance",
+        "journalctl -q --sync && journalctl -q -u leaks-container | grep -q zq9argument && journalctl -q -u passing-container | grep -q zq9transient && journalctl -q -u tells-container@blue | grep -q zq9instance && journalctl -q -u sealed-container | grep -q zq9sealed && journalctl -q -u forgotten-container | grep -q zq9forgotten",
     )?;
+    // Nothing of an instance that has ended is known but its file.
+    machine.sh("systemctl stop tells-container@blue")?;
     let said = machine.sh(
         "cd /root && rm -f r.tar.gz && wharf doctor --report r.tar.gz; stat -c %a r.tar.gz; tar tzf r.tar.gz",
     )?;
@@ -366,6 +389,8 @@ fn report(stage: &mut Stage) -> Told {
         "journal/leaks.txt",
         "journal/passing.txt",
         "journal/tells@.txt",
+        "journal/sealed.txt",
+        "journal/forgotten.txt",
         "journal/wharf.txt",
         "units/run/systemd/generator/leaks-container.service",
         "files/etc/wharf/containers/leaks.toml",
@@ -376,10 +401,29 @@ fn report(stage: &mut Stage) -> Told {
     assert_eq!(leaked, "", "what was planted");
     let journal = machine.sh("tar xzOf /root/r.tar.gz wharf-report/journal/leaks.txt")?;
     assert!(journal.contains("begun") && journal.contains("SECRET=<left out>"), "{journal}");
+    let journal =
+        |name: &str| machine.sh(&format!("tar xzOf /root/r.tar.gz wharf-report/journal/{name}.txt"));
+    let instance = journal("tells@")?;
+    // All of that file, as it may be a credential.
+    assert!(instance.lines().any(|line| line.ends_with(": <left out>")), "{instance}");
+    assert!(journal("sealed")?.contains("it said <left out>"));
+    let unread = journal("forgotten")?;
+    assert!(
+        !unread.contains("it said") && unread.contains("status 3") && unread.contains("systemd["),
+        "{unread}"
+    );
+    let readme = machine.sh("tar xzOf /root/r.tar.gz wharf-report/README.txt")?;
+    assert!(
+        readme.contains("journal/forgotten.txt: what the program said")
+            && !readme.contains("journal/sealed.txt"),
+        "{readme}"
+    );
     let names = machine.sh("cd /root && rm r.tar.gz && wharf doctor --report r.tar.gz --no-journal; tar tzf r.tar.gz; rm r.tar.gz")?;
     assert!(names.contains("wharf-report/ps.json") && !names.contains("journal/"), "{names}");
-    machine.sh("systemctl stop passing-container tells-container@blue; \
-         rm -r /etc/credstore/leaks /etc/wharf/leaks.env /etc/wharf/tells-blue.env")?;
-    forget(machine, &["leaks", "tells@"])?;
+    machine.sh(
+        "systemctl stop passing-container; systemctl reset-failed sealed-container forgotten-container; \
+         rm -r /etc/credstore/leaks /etc/credstore.encrypted /etc/wharf/leaks.env /etc/wharf/tells",
+    )?;
+    forget(machine, &["leaks", "tells@", "sealed", "forgotten"])?;
     Ok(())
 }

@@ -1,13 +1,18 @@
 //! The files in `examples/` that are about a service's life, run as people find them, by real software. What is
 //! different in the images of these tests is said in drop-ins.
 
-use super::containers::{APP, DEBIAN, NGINX, POSTGRESQL, REDIS, forget, property, until, with};
+use super::containers::{APP, DEBIAN, NGINX, POSTGRESQL, REDIS, feed, forget, property, until, with};
+use super::health::archive;
 use super::machine::{Machine, Result};
 use super::stage::{On, Stage, Story, Told};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "the example of PostgreSQL is ready when it answers", on: On::Fast, tell: postgresql },
+    Story {
+        name: "the example of PostgreSQL is ready when it answers, and migrated by a job",
+        on: On::Fast,
+        tell: postgresql,
+    },
     Story {
         name: "the example of nginx reloads, and restarts behind its sockets",
         on: On::Fast,
@@ -15,7 +20,14 @@ pub const STORIES: &[Story] = &[
     },
     Story { name: "the example of a worker is watched", on: On::Fast, tell: worker },
     Story { name: "the examples of Redis serve, one on demand", on: On::Fast, tell: redis },
-    Story { name: "the example of a scraper is a job", on: On::Fast, tell: scraper },
+    Story { name: "the examples of jobs run by their timers", on: On::Fast, tell: scraper },
+    Story {
+        name: "the example of nginx behind a balancer only says how it is",
+        on: On::Fast,
+        tell: balanced,
+    },
+    Story { name: "the example of named sockets has each at its place", on: On::Fast, tell: named },
+    Story { name: "the example of a password store stays stopped", on: On::Fast, tell: vaultwarden },
 ];
 
 /// An example's file in its place, with drop-ins, accepted without a word, and not started yet.
@@ -55,10 +67,23 @@ fn postgresql(stage: &mut Stage) -> Told {
     assert_eq!(said, "42");
     let status = property(machine, "postgresql", "StatusText")?;
     assert_eq!(status, "Health: healthy: 127.0.0.1:5432 - accepting connections");
+    // The job works on it, and is what its statements are. This image has its programs elsewhere.
+    machine.sh("(umask 077; echo PGPASSWORD=secret >/etc/wharf/migrate.env); mkdir -p /srv/migrations")?;
+    machine.write("/srv/migrations/next.sql", "create table migrated as select 7 as answer;\n")?;
+    let program =
+        "entrypoint = ['/bin/sh', '-c', 'shift; exec /usr/lib/postgresql/*/bin/psql \"$@\"', 'sh']\n";
+    example(machine, "migrate", include_str!("../../examples/migrate.toml"), program)?;
+    machine.sh("systemctl start migrate-container")?;
+    let said = machine.sh(
+        "wharf exec postgresql /bin/sh -c 'exec /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U app -qAtc \"table migrated\"'",
+    )?;
+    assert_eq!(said, "7");
+    assert_ne!(machine.run("systemctl start migrate-container")?.code, 0, "the table is there already");
+    assert_eq!(property(machine, "migrate", "ExecMainStatus")?, "3", "as psql says it");
     machine.sh("systemctl stop postgresql-container")?;
     assert_eq!(property(machine, "postgresql", "Result")?, "success");
-    forget(machine, &["postgresql"])?;
-    machine.sh("rm -r /srv/postgresql /etc/wharf/postgresql.env; wharf image remove postgres:17")?;
+    forget(machine, &["migrate", "postgresql"])?;
+    machine.sh("rm -r /srv/postgresql /srv/migrations /etc/wharf/{postgresql,migrate}.env; wharf image remove postgres:17")?;
     Ok(())
 }
 
@@ -173,6 +198,92 @@ fn scraper(stage: &mut Stage) -> Told {
     assert!(row.contains("inactive (dead), next in "), "{table}");
     machine.sh("systemctl stop scraper-container.timer")?;
     forget(machine, &["scraper"])?;
-    machine.sh("rm -r /srv/scraper /var/lib/wharf/volumes/prices; wharf image remove scraper:1")?;
+
+    // Not a quarter of an hour: each run hangs, and the next takes its place.
+    machine.write("/srv/scraper/scrape", "#!/bin/sh\necho asks\nexec sleep 1000\n")?;
+    machine.sh("chmod +x /srv/scraper/scrape")?;
+    let own = format!("{program}[timer]\nevery = '2s'\non-boot = '1s'\n");
+    example(machine, "poller", include_str!("../../examples/poller.toml"), &own)?;
+    machine.sh("systemctl start poller-container.timer")?;
+    until(machine, "(( $(journalctl -b -q -o cat SYSLOG_IDENTIFIER=poller MESSAGE=asks | wc -l) >= 3 ))")?;
+    machine.sh("systemctl stop poller-container.timer poller-container")?;
+    forget(machine, &["poller"])?;
+    machine.sh("rm -r /srv/scraper /var/lib/wharf/volumes/{prices,news}; wharf image remove scraper:1")?;
+    Ok(())
+}
+
+fn balanced(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&NGINX])?;
+    machine.write("/srv/nginx-balanced/nginx.conf", include_str!("../../examples/nginx-sockets.conf"))?;
+    machine.write("/srv/nginx-balanced/html/index.html", "one\n")?;
+    machine.write("/srv/nginx-balanced/new/index.html", "two\n")?;
+    let text = include_str!("../../examples/nginx-balanced.toml");
+    example(machine, "nginx-balanced", text, "[health]\ninterval = '500ms'\n")?;
+    machine.sh("systemctl start nginx-balanced-container")?;
+    until(
+        machine,
+        "[[ $(systemctl show -P StatusText nginx-balanced-container) == 'Health: healthy: '*':80 takes connections' ]]",
+    )?;
+    let main = property(machine, "nginx-balanced", "MainPID")?;
+    machine.sh(
+        "sed -i s,nginx/html,nginx/new, /srv/nginx-balanced/nginx.conf; systemctl reload nginx-balanced-container",
+    )?;
+    until(machine, "[[ $(curl -sS --max-time 10 http://127.0.0.1:8081/) == two ]]")?;
+    // Where nobody listens any more it is said, and nothing else happens.
+    machine.sh(
+        "sed -i '/listen/s/80/81/' /srv/nginx-balanced/nginx.conf; systemctl reload nginx-balanced-container",
+    )?;
+    until(machine, "[[ $(systemctl show -P StatusText nginx-balanced-container) == 'Health: unhealthy'* ]]")?;
+    active(machine, "nginx-balanced")?;
+    assert_eq!(property(machine, "nginx-balanced", "MainPID")?, main);
+    assert_eq!(property(machine, "nginx-balanced", "NRestarts")?, "0");
+    forget(machine, &["nginx-balanced"])?;
+    machine.sh("rm -r /srv/nginx-balanced").map(drop)?;
+    Ok(())
+}
+
+fn named(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&APP])?;
+    machine.sh("wharf image tag app:1 python:3.13")?;
+    machine.write("/srv/named-sockets/named-sockets.py", include_str!("../../examples/named-sockets.py"))?;
+    // The image of these tests has a user of its own.
+    let text = include_str!("../../examples/named-sockets.toml");
+    example(machine, "named-sockets", text, "user = 'root'\n")?;
+    machine.sh("systemctl start named-sockets-container.socket")?;
+    // The first client starts it. Who speaks to systemd is another process each time.
+    let ask = "curl -sS --max-time 30 http://127.0.0.1:8082/";
+    assert_eq!(machine.sh(ask)?, "http here");
+    let status = "systemctl show -P StatusText named-sockets-container";
+    until(machine, &format!("[[ $({status}) == 'http has answered 1 times' ]]"))?;
+    let ask = "curl -sS --max-time 30 --unix-socket /run/named-sockets.sock http://admin/";
+    assert_eq!(machine.sh(ask)?, "admin here");
+    until(machine, &format!("[[ $({status}) == 'admin has answered 1 times' ]]"))?;
+    machine.sh("systemctl stop named-sockets-container.socket named-sockets-container")?;
+    assert_eq!(property(machine, "named-sockets", "Result")?, "success");
+    forget(machine, &["named-sockets"])?;
+    machine.sh("rm -r /srv/named-sockets; wharf image remove python:3.13")?;
+    Ok(())
+}
+
+fn vaultwarden(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&DEBIAN])?;
+    // An image that says how it is to be checked, in that one's place.
+    let check = r#"{"Test":["CMD-SHELL","! test -e /data/bad"],"Interval":500000000,"Retries":2}"#;
+    feed(machine, "wharf image import -", archive(check)?)?;
+    let reference = "docker.io/vaultwarden/server:1.34.3";
+    machine.sh(&format!("wharf image tag checked:1 {reference}; rm -rf /var/lib/wharf/volumes/passwords"))?;
+    example(machine, "vaultwarden", include_str!("../../examples/vaultwarden.toml"), "")?;
+    machine.sh("systemctl start vaultwarden-container")?;
+    until(machine, "[[ $(systemctl show -P StatusText vaultwarden-container) == 'Health: healthy'* ]]")?;
+    machine.sh("wharf exec vaultwarden touch /data/bad")?;
+    until(machine, "systemctl is-failed -q vaultwarden-container")?;
+    assert_eq!(property(machine, "vaultwarden", "ExecMainStatus")?, "193");
+    let status = property(machine, "vaultwarden", "StatusText")?;
+    assert!(status.starts_with("Health: unhealthy, so it is stopped"), "{status}");
+    assert_eq!(property(machine, "vaultwarden", "NRestarts")?, "0");
+    forget(machine, &["vaultwarden"])?;
+    machine.sh(&format!(
+        "rm -r /var/lib/wharf/volumes/passwords; wharf image remove {reference}; wharf image remove checked:1"
+    ))?;
     Ok(())
 }

@@ -174,7 +174,7 @@ fn prepare(fleet: &Fleet) -> Told {
     keeper.copy_in(project().join("examples/fleet"), AT)?;
     keeper.copy_in(project().join("packaging/ansible"), "/root/collection")?;
     install_wharf(keeper)?;
-    keeper.copy_in(&packages()?[0], "/root/wharf.deb")?;
+    keeper.copy_in(&packages()?[0], &format!("{AT}/wharf_0.1.0_amd64.deb"))?;
     import(keeper, &NGINX)?;
     keeper.sh(
         "gpg --batch -q --passphrase '' --quick-gen-key fleet@example.org ed25519 sign never 2>/dev/null; \
@@ -186,9 +186,6 @@ fn prepare(fleet: &Fleet) -> Told {
     let output = fleet.ansible(once)?;
     assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
     assert!(keeper.sh(&format!("head -n1 {AT}/group_vars/web/vault.yml"))?.starts_with("$ANSIBLE_VAULT;"));
-    keeper.sh(&format!(
-        "sed -i 's,^wharf_install:.*,wharf_install: deb\\nwharf_source: /root/wharf.deb,' {AT}/group_vars/all.yml"
-    ))?;
     for (version, whole) in [("1", true), ("2", true), ("3", false), ("4", true)] {
         fleet.make(version, whole)?;
     }

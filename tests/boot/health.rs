@@ -118,7 +118,7 @@ fn kinds(stage: &mut Stage) -> Told {
 }
 
 /// An archive as `docker save` writes it, of Debian's root with a check.
-fn archive(healthcheck: &str) -> Result<File> {
+pub fn archive(healthcheck: &str) -> Result<File> {
     let mut layer = open(&Recipe::debian_image())?;
     let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
@@ -208,8 +208,12 @@ fn restarted(stage: &mut Stage) -> Told {
     is(machine, "sick", "healthy")?;
     assert_eq!(
         told(machine, "sick")?,
-        ["unhealthy, 2 checks in a row failed, the last one: it is bad"],
-        "one line, and none of what started anew"
+        [
+            "healthy: it is good",
+            "unhealthy, 2 checks in a row failed, the last one: it is bad",
+            "healthy: it is good"
+        ],
+        "one line for each change"
     );
     let said = machine.sh("journalctl -q -b -o cat -u sick-container")?;
     assert_eq!(said.lines().filter(|line| *line == "stopped in order").count(), 1, "{said}");
@@ -267,9 +271,9 @@ fn only_said(stage: &mut Stage) -> Told {
         machine,
         "(( $(wc -l <\"/sys/fs/cgroup$(systemctl show -P ControlGroup said-container)/payload/cgroup.procs\") == 3 ))",
     )?;
-    // The init holds its streams, its signals and the way to systemd, and no lock of the store's.
+    // The init holds its streams, its signals and the ways to systemd and the journal, and no lock of the store's.
     // During a check there is more.
-    until(machine, &format!("[[ $(ls /proc/{main}/fd | wc -w) == 5 ]]"))?;
+    until(machine, &format!("[[ $(ls /proc/{main}/fd | wc -w) == 6 ]]"))?;
     machine.sh("timeout 20 flock -x /var/lib/wharf/usage true")?;
     machine.sh("touch /srv/health/bad")?;
     is(machine, "said", "unhealthy")?;
@@ -281,9 +285,13 @@ fn only_said(stage: &mut Stage) -> Told {
     checks(so_far + 20)?;
     assert_eq!(
         told(machine, "said")?,
-        ["unhealthy, 3 checks in a row failed, the last one: it is bad", "healthy again: it is good"]
+        [
+            "healthy: it is good",
+            "unhealthy, 3 checks in a row failed, the last one: it is bad",
+            "healthy again: it is good"
+        ]
     );
-    assert_eq!(log(machine, "said")?.lines().count(), 2, "what a check says goes nowhere else");
+    assert_eq!(log(machine, "said")?.lines().count(), 3, "what a check says goes nowhere else");
     assert_eq!(property(machine, "said", "MainPID")?, main);
     assert_eq!(property(machine, "said", "NRestarts")?, "0");
     forget(machine, &["said"])?;
@@ -368,7 +376,18 @@ fn ready(stage: &mut Stage) -> Told {
         "Not ready in its time: Health: starting, no check has passed yet: no page yet"
     );
     assert_ne!(machine.run("test -e /run/wharf/last-good/never.json")?.code, 0, "its plan has not worked");
+    // What is stopped while it starts has the image's signal, too.
+    let layer = open(&Recipe::debian_image())?;
+    feed(machine, "wharf image import --name asks:1 --stop-signal SIGUSR1 -", layer)?;
+    let asks = file(STAYS, "ready = 'healthy'\n[health]\ncommand = ['false']\n");
+    declare(machine, "never", &asks.replace("debian:13", "asks:1"))?;
+    machine.sh("systemctl start --no-block never-container")?;
+    is(machine, "never", "starting")?;
+    machine.sh("systemctl stop never-container")?;
+    let said = machine.sh("journalctl --sync; journalctl -q -b -o cat SYSLOG_IDENTIFIER=never")?;
+    assert!(said.contains("stopped in order"), "{said}");
     forget(machine, &["first", "second", "never"])?;
+    machine.sh("wharf image remove asks:1").map(drop)?;
     Ok(())
 }
 
@@ -419,7 +438,13 @@ fn database(stage: &mut Stage) -> Told {
     )?;
     assert_eq!(machine.sh(&ask("table kept"))?, "42");
     let told = told(machine, "pg")?;
-    assert_eq!(told, ["unhealthy, 2 checks in a row failed, the last one: 127.0.0.1:5432 - no response"]);
+    assert_eq!(
+        told,
+        [
+            "unhealthy, 2 checks in a row failed, the last one: 127.0.0.1:5432 - no response",
+            "healthy: 127.0.0.1:5432 - accepting connections"
+        ]
+    );
     machine.sh("timeout 10 systemctl stop pg-container")?;
     assert_eq!(property(machine, "pg", "Result")?, "success");
     forget(machine, &["pg"])?;
@@ -478,7 +503,7 @@ fn ends(stage: &mut Stage) -> Told {
     machine.sh("rm /srv/health/well")?;
     until(machine, "[[ $(systemctl show -P ActiveState slow-container) == inactive ]]")?;
     assert_eq!(property(machine, "slow", "Result")?, "success");
-    assert_eq!(told(machine, "slow")?, [""; 0]);
+    assert_eq!(told(machine, "slow")?, ["healthy"]);
     forget(machine, &["over", "slow"])?;
     Ok(())
 }

@@ -13,6 +13,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "a taken port is refused and its holder named", on: On::Fast, tell: taken },
     Story { name: "names follow the files in running containers", on: On::Fast, tell: names },
     Story { name: "a flushed firewall is put right", on: On::Fast, tell: flushed },
+    Story { name: "what another version has written keeps its network", on: On::Fast, tell: versions },
     Story { name: "starts, stops and kills leave nothing", on: On::Fast, tell: cycles },
 ];
 
@@ -378,6 +379,61 @@ fn flushed(stage: &mut Stage) -> Told {
     assert!(log.contains("it is as it should be again"), "{log}");
     assert!(!log.contains("Starting"), "it is silent else: {log}");
     Ok(forget(machine, &["web"])?)
+}
+
+/// An upgrade or a downgrade finds what another version has started, and the plans that it has left.
+fn versions(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[&NGINX])?;
+    for (name, port) in [("web", 8080), ("other", 8081)] {
+        let text = format!(
+            "image = 'nginx:1.26'\nautostart = false\npublish = ['{port}:8080']\nlimits.tasks = 50\n"
+        );
+        declare(machine, name, &text)?;
+        machine.sh(&format!("systemctl start {name}-container"))?;
+    }
+    let asks = "curl -fsS -m5 http://127.0.0.1:8080/ >/dev/null";
+    until(machine, asks)?;
+    // In the order of their hashes elements are, and of nothing else.
+    let table = "nft list table inet wharf | tr -d ' \\t' | tr ',{}' '\\n' | sort";
+    machine.sh(&format!("{table} >/root/whole"))?;
+    let same = format!("diff <({table}) /root/whole");
+    let refresh = "systemctl daemon-reload; /usr/libexec/wharf/wharf-executor network";
+    let edit =
+        |pattern: &str| machine.sh(&format!("sed -i '{pattern}' /run/wharf/running/web.json; {refresh}"));
+
+    // It has keys that this one doesn't know: it is as if they weren't there.
+    edit(r#"s/^{/{"later":[1],/; s/"limits":{/"limits":{"later":2,/"#)?;
+    machine.sh(&format!("grep -c later /run/wharf/running/web.json && {asks} && wharf exec web true"))?;
+    machine.sh(&same)?;
+    // Or says something that this one can't read: the network is as the rest of the record has it.
+    edit(r#"s/"restart":"always"/"restart":"at full moon"/"#)?;
+    machine.sh(&same)?;
+    machine.sh("nft flush ruleset")?;
+    until(machine, &format!("{same} >/dev/null"))?;
+    // Nor that: what the table has may be its, and nothing is taken away. Others come and go.
+    edit(r#"s/"attachment":{/"attachment":{"interface":1,"was":{/; s/$/}/"#)?;
+    machine.sh(&same)?;
+    machine.sh(&format!(
+        "systemctl stop other-container && {asks} && systemctl start other-container && {asks}"
+    ))?;
+    machine.sh(&same)?;
+    machine.sh("systemctl restart web-container")?;
+    until(machine, asks)?;
+    machine.sh(&same)?;
+
+    // Between the files of an upgrade and its reload the plan is another version's, and older than the executor.
+    let plan = "/run/systemd/generator/wharf/web.json";
+    for edit in [r#"s/"format":/"format":9/"#, r#"s/"limits":{/"limits":{"later":2,/"#] {
+        machine.sh(&format!(
+            "sed -i '{edit}' {plan} && touch -d 2001-01-01 {plan} && systemctl restart web-container"
+        ))?;
+        machine.sh(&format!("! grep -E 'format\":9|later' {plan}"))?;
+    }
+    // A younger one says that its generator is the other version's.
+    machine.sh(&format!("sed -i 's/\"limits\":{{/\"limits\":{{\"later\":2,/' {plan}"))?;
+    let said = machine.run("/usr/libexec/wharf/wharf-executor start web")?;
+    assert!(said.stderr.contains("it has keys that this version of Wharf doesn't know"), "{}", said.stderr);
+    Ok(forget(machine, &["web", "other"])?)
 }
 
 /// What there is of the network, of mounts and of files: counted, and named, so that a difference shows.

@@ -128,7 +128,7 @@ fn foreign(stage: &mut Stage) -> Told {
     machine.sh("systemctl enable --now --quiet wharf-prune.timer")?;
     patient(machine, &format!("{RPM} --erase wharf"))?;
     gone(machine)?;
-    machine.sh("rm -r /etc/wharf /var/lib/wharf /var/lib/systemd/timers/stamp-wharf-*")?;
+    machine.sh("rm -r /etc/wharf /var/lib/wharf /var/lib/systemd/timers/stamp-{wharf-,ticks-container.}*")?;
     let files_after = files()?;
     assert_eq!(only(&files_after, &files_before), Vec::<String>::new(), "left behind");
     assert_eq!(only(&files_before, &files_after), Vec::<String>::new(), "taken with it");
@@ -181,7 +181,7 @@ fn twenty(machine: &Machine) -> Result<()> {
 fn restless(machine: &Machine) -> Result<()> {
     let files = [
         ("containers/flaps", "command = ['/bin/bash', '-c', 'exit 3']\n"),
-        ("containers/ticks", "command = ['/bin/true']\n[timer]\nevery = '1h'\n"),
+        ("containers/ticks", "command = ['/bin/true']\n[timer]\non-calendar = 'yearly'\n"),
         ("containers/waits", "command = ['/bin/true']\n[socket]\nlisten = ['127.0.0.1:7100']\n"),
     ];
     for (name, more) in files {
@@ -268,7 +268,7 @@ const PROFILES: &str = "grep ^wharf /sys/kernel/security/apparmor/profiles 2>/de
 
 /// Every file that packages may bring; of dpkg's own, what it keeps about packages.
 const FILES: &str = "find /etc /usr /opt /srv /var/lib/dpkg/info /var/lib/systemd -xdev \
-    ! \\( -path '/var/lib/systemd/timers/*' ! -name '*wharf*' \\) ! -path '/var/lib/systemd/*seed*' ! -path '/var/lib/systemd/coredump*' | sort";
+    ! \\( -path '/var/lib/systemd/timers/*' ! -name '*wharf*' ! -name '*-container*' \\) ! -path '/var/lib/systemd/*seed*' ! -path '/var/lib/systemd/coredump*' | sort";
 
 /// Connections to twenty containers, open through an upgrade and a downgrade. Its arguments are what installs a
 /// package, the last one its path, with %s for the version.
@@ -307,6 +307,8 @@ same upgraded 0.1.0+next
 systemctl restart echo7-container
 fds=("${fds[@]:0:6}" "${fds[@]:7}")
 before=$(state)
+# What the newer one has written, and the older one doesn't know.
+sed -i 's/^{/{"later":1,/; s/"limits":{/"limits":{"later":1,/' /run/wharf/running/*.json
 become 0.1.0 "$@"
 same downgraded 0.1.0
 systemctl restart echo8-container

@@ -1,6 +1,6 @@
 //! Programs that speak to systemd themselves, how running ones read their configuration anew, and which should.
 
-use super::containers::{DEBIAN, declare, forget, log, with};
+use super::containers::{APP, DEBIAN, declare, feed, forget, log, open, property, until, with};
 use super::machine::{Machine, Result};
 use super::stage::{On, Stage, Story, Told};
 
@@ -11,12 +11,17 @@ pub const STORIES: &[Story] = &[
         on: On::Fast,
         tell: says,
     },
+    Story {
+        name: "a program keeps descriptors with systemd, and asks it for time",
+        on: On::Fast,
+        tell: keeps,
+    },
     Story { name: "a reload waits and tells the truth", on: On::Fast, tell: reloads },
     Story { name: "what runs and is not what its files say is listed", on: On::Fast, tell: changed },
 ];
 
 /// Ready when `/srv/go` is there; says the first line of `/srv/said` as its status at each SIGHUP, as sd_notify(3) has
-/// a reload; lets go of its watchdog when `/srv/hang` is there.
+/// a reload, after two seconds where `/srv/slow` is there, and never where `/srv/silent` is; lets go of its watchdog when `/srv/hang` is there.
 const PROGRAM: &str = r#"
 use IO::Socket::UNIX; use Socket;
 sub say_ { my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Peer => $ENV{NOTIFY_SOCKET}) or die "no socket: $!";
@@ -31,7 +36,8 @@ say_("READY=1", "STATUS=serves " . said());
 print "watchdog $ENV{WATCHDOG_USEC}\n"; $| = 1; STDOUT->flush();
 while (1) {
     if ($hup) {
-        $hup = 0; select(undef, undef, undef, 0.05);
+        $hup = 0; next if -e "/srv/silent";
+        select(undef, undef, undef, -e "/srv/slow" ? 2 : 0.05);
         open(my $f, "<", "/proc/uptime"); my ($up) = split / /, <$f>;
         say_("RELOADING=1", "MONOTONIC_USEC=" . int($up * 1e6));
         select(undef, undef, undef, 1);
@@ -88,6 +94,12 @@ fn says(stage: &mut Stage) -> Told {
     assert!(said.contains("Watchdog timeout"), "{said}");
     machine.sh("systemctl start speaks-container")?;
 
+    // One that isn't process 1 has no say.
+    let other = "wharf exec speaks perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Type => SOCK_DGRAM, \
+                 Peer => \"/run/host/notify\")->send(\"STATUS=another speaks\")'; sleep 0.2";
+    machine.sh(other)?;
+    assert_eq!(show(machine, "speaks", "StatusText")?, "serves first");
+
     // Any process may, where that is asked for; below an init it must be so.
     for more in ["notify-access = 'all'", "init = true"] {
         machine.sh("systemctl stop speaks-container")?;
@@ -95,12 +107,92 @@ fn says(stage: &mut Stage) -> Told {
         machine.sh("touch /srv/speaks/go; systemctl start speaks-container")?;
         assert_eq!(show(machine, "speaks", "StatusText")?, "serves nothing", "{more}");
         assert_eq!(show(machine, "speaks", "NotifyAccess")?, "all", "{more}");
+        machine.sh(other)?;
+        assert_eq!(show(machine, "speaks", "StatusText")?, "another speaks", "{more}");
     }
     // The host's socket and nothing beside it.
     assert_eq!(machine.sh("wharf exec speaks ls /run/host")?, "notify");
     let own = machine.sh("wharf exec speaks sh -c 'echo ${NOTIFY_SOCKET:-none}'")?;
     assert_eq!(own, "none", "what enters doesn't speak for the container");
     forget(machine, &["speaks", "waits"])?;
+    Ok(())
+}
+
+/// Leaves a descriptor with systemd, or reads what an earlier run has left; takes longer to start and to stop than it may
+/// without asking.
+const KEEPER: &str = r#"
+import os, signal, socket, sys, time
+def tell(*lines, fds=()):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.connect(os.environ["NOTIFY_SOCKET"])
+        socket.send_fds(systemd, ["\n".join(lines).encode()], list(fds))
+def stop(*_):
+    tell("STOPPING=1", "EXTEND_TIMEOUT_USEC=30000000")
+    time.sleep(4)
+    print("flushed", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGINT, stop)
+tell("EXTEND_TIMEOUT_USEC=30000000")
+time.sleep(4)
+handed = dict(zip(os.environ.get("LISTEN_FDNAMES", "").split(":"), range(3, 3 + int(os.environ.get("LISTEN_FDS", 0)))))
+assert int(os.environ["LISTEN_PID"]) == os.getpid()
+port = socket.socket(fileno=handed["http"]).getsockname()[1]
+if "state" in handed:
+    text = os.pread(handed["state"], 100, 0).decode()
+else:
+    fd = os.memfd_create("state")
+    os.write(fd, b"what was known")
+    tell("FDSTORE=1", "FDNAME=state", fds=[fd])
+    text = "nothing"
+print(" ".join(sorted(handed)), "at", port, "with", text, flush=True)
+tell("READY=1")
+while True:
+    time.sleep(100)
+"#;
+
+fn keeps(stage: &mut Stage) -> Told {
+    let machine = with(stage, &[])?;
+    // What it is to be stopped by only the image says.
+    feed(machine, "wharf image import --name keeper:1 --stop-signal SIGINT -", open(&(APP.recipe)())?)?;
+    machine.write("/srv/keeper/keeper.py", KEEPER)?;
+    for init in ["", "init = true\n"] {
+        declare(
+            machine,
+            "keeper",
+            &format!(
+                "image = 'keeper:1'\nnetwork = 'none'\nautostart = false\nready = 'notify'\n{init}\
+                 command = ['python3', '/srv/keeper.py']\nstop.timeout = '2s'\n\
+                 [mounts]\n'/srv' = {{ bind = '/srv/keeper' }}\n\
+                 [socket]\nlisten = ['127.0.0.1:7117']\nnames = ['http']\n\
+                 [systemd.Service]\nTimeoutStartSec = '2s'\n"
+            ),
+        )?;
+        machine.sh("systemctl start keeper-container")?;
+        assert_eq!(log(machine, "keeper")?, "http at 7117 with nothing", "{init}");
+        assert_eq!(property(machine, "keeper", "NFileDescriptorStore")?, "1");
+        // A restart is one run after the other, and what it has asked for is waited for.
+        machine.sh("systemctl restart keeper-container")?;
+        assert_eq!(log(machine, "keeper")?, "http state at 7117 with what was known", "{init}");
+        // It fails, and finds it again.
+        machine.sh("systemctl kill --signal=KILL keeper-container")?;
+        until(
+            machine,
+            "[[ $(systemctl show -P NRestarts keeper-container) == 1 ]] && systemctl is-active -q keeper-container",
+        )?;
+        let said = machine.sh("journalctl --sync; journalctl -b -q -o cat SYSLOG_IDENTIFIER=keeper")?;
+        assert!(said.ends_with("http state at 7117 with what was known"), "{said}");
+        assert_eq!(said.matches("flushed").count(), 1, "{said}");
+        // A stop is the end of it.
+        machine.sh("systemctl stop keeper-container")?;
+        assert_eq!(property(machine, "keeper", "Result")?, "success");
+        let said = machine.sh("journalctl --sync; journalctl -b -q -o cat SYSLOG_IDENTIFIER=keeper")?;
+        assert_eq!(said.matches("flushed").count(), 2, "{said}");
+        assert_eq!(property(machine, "keeper", "NFileDescriptorStore")?, "0");
+        machine
+            .sh("systemctl stop keeper-container.socket; journalctl --rotate; journalctl --vacuum-time=1s")?;
+    }
+    forget(machine, &["keeper"])?;
+    machine.sh("rm -r /srv/keeper; wharf image remove keeper:1").map(drop)?;
     Ok(())
 }
 
@@ -117,10 +209,25 @@ fn reloads(stage: &mut Stage) -> Told {
     machine.sh("touch /srv/speaks/go; systemctl restart speaks-container")?;
     machine.sh("echo third >/srv/speaks/said; systemctl reload speaks-container")?;
     assert_eq!(show(machine, "speaks", "StatusText")?, "serves third", "the reload has waited");
-    program(machine, "speaks", "init = true\n[reload]\nsignal = 'SIGUSR1'\n")?;
-    assert_ne!(machine.run("systemctl reload speaks-container")?.code, 0);
-    assert_eq!(show(machine, "speaks", "ActiveState")?, "active");
-    assert_eq!(show(machine, "speaks", "NRestarts")?, "0", "it was left alone");
+    machine.sh("touch /srv/speaks/slow; echo fourth >/srv/speaks/said; systemctl reload speaks-container")?;
+    assert_eq!(
+        show(machine, "speaks", "StatusText")?,
+        "serves fourth",
+        "however late it says that it begins"
+    );
+    // Without a word there is no success.
+    for (silent, signal) in [(true, "SIGHUP"), (false, "SIGUSR1")] {
+        let own =
+            format!("init = true\nreload.signal = '{signal}'\nsystemd.Service.TimeoutStartSec = '3s'\n");
+        program(machine, "speaks", &own)?;
+        machine.sh("touch /srv/speaks/go; systemctl restart speaks-container")?;
+        machine.sh(if silent { "touch /srv/speaks/silent" } else { "true" })?;
+        assert_ne!(machine.run("systemctl reload speaks-container")?.code, 0, "{signal}");
+        assert_eq!(show(machine, "speaks", "ActiveState")?, "active");
+        assert_eq!(show(machine, "speaks", "NRestarts")?, "0", "it was left alone");
+    }
+    let said = log(machine, "speaks")?;
+    assert!(said.contains("the program doesn't handle SIGUSR1, so it was sent nothing"), "{said}");
 
     // One that doesn't: by a signal that it handles, as process 1, below an init and below one that checks.
     let shell = "trap 'echo reloaded' HUP; trap exit TERM; while :; do sleep 0.1; done";

@@ -42,6 +42,13 @@ fn registered(stage: &mut Stage) -> Told {
     assert_eq!(machine.sh("systemctl list-units --no-legend 'machine-*.scope' | wc -l")?, "0");
     let tree = machine.sh("systemd-cgls --no-pager -u wharf.slice")?;
     assert!(tree.contains("my_web-container.service") && tree.contains("payload"), "{tree}");
+    let top = machine.sh("systemd-cgtop -b -n 1 --raw wharf.slice")?;
+    assert!(top.contains("wharf.slice/my_web-container.service"), "{top}");
+    assert_eq!(
+        machine.sh("loginctl list-sessions --no-legend | grep -c my || :")?,
+        "0",
+        "nobody has logged in"
+    );
     // A restart, by hand and by systemd, is the same machine with another leader.
     machine.sh("systemctl restart my_web-container")?;
     let leader = "[[ $(machinectl show my-web -P Leader) == $(systemctl show -P MainPID my_web-container) ]]";

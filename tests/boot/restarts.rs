@@ -9,6 +9,7 @@ pub const STORIES: &[Story] = &[
     Story { name: "restarts come later each time, and begin anew", on: On::Fast, tell: delays },
     Story { name: "what fails says why in its last words", on: On::Fast, tell: last_words },
     Story { name: "what is stopped is asked as it understands", on: On::Fast, tell: stops },
+    Story { name: "what has lost its file ends as it was to", on: On::Fast, tell: fileless },
     Story { name: "Debian 12's systemd restarts later each time, too", on: On::FastIfAll, tell: older },
 ];
 
@@ -345,5 +346,75 @@ fn older(stage: &mut Stage) -> Told {
     import(machine, &DEBIAN)?;
     growing(machine)?;
     ends(machine)?;
+    without_file(machine)
+}
+
+fn fileless(stage: &mut Stage) -> Told {
+    without_file(with(stage, &[&DEBIAN])?)
+}
+
+/// Containers that run while their files go, as they do in an administrator's hands, git's and Ansible's.
+fn without_file(machine: &Machine) -> Told {
+    let path = "/etc/wharf/containers";
+    machine.sh("mkdir -p /srv/said")?;
+    stopped_by(machine, "SIGUSR1")?;
+    let text = "image = 'stops:1'\nautostart = true\npublish = ['7000:7000']\nstop.timeout = '5s'\n\
+        limits.tasks = 50\nmounts.'/said' = { bind = '/srv/said' }\n";
+    declare(machine, "stops", text)?;
+    let start = "rm -f /srv/said/*; systemctl start stops-container; until [[ -e /srv/said/ready ]]; do sleep .05; done";
+    machine.sh(start)?;
+    let kept = "systemctl show --property=MainPID,Type,KillMode,TimeoutStopUSec,TasksMax,Delegate,ControlGroup,ExecStop,ExecStopPost stops-container";
+    let table = "nft list table inet wharf | grep '7000 :'";
+    let (before, published) = (machine.sh(kept)?, machine.sh(table)?);
+
+    // All that systemd is to do with it stays; but it starts nothing, and a restart doesn't even stop it.
+    machine.sh(&format!("rm {path}/stops.toml; systemctl daemon-reload; systemctl daemon-reload"))?;
+    assert_eq!(machine.sh(kept)?, before);
+    assert_eq!(property(machine, "stops", "Restart")?, "no");
+    assert_eq!(property(machine, "stops", "NeedDaemonReload")?, "no");
+    assert!(property(machine, "stops", "Description")?.contains("NO FILE DECLARES IT ANY MORE"));
+    assert_eq!(machine.sh("ls /run/systemd/generator/*.wants/*container* 2>/dev/null || :")?, "");
+    assert_ne!(machine.run("systemctl restart stops-container")?.code, 0);
+    assert_eq!(machine.sh(kept)?, before);
+    machine.sh("/usr/libexec/wharf/wharf-executor network && wharf exec stops true")?;
+    assert_eq!(machine.sh(table)?, published);
+    assert!(machine.sh("wharf ps")?.contains("its file is gone"));
+
+    // It has its file again, and loses it again, by a mask.
+    declare(machine, "stops", text)?;
+    assert_eq!(machine.sh(kept)?, before);
+    assert_eq!(property(machine, "stops", "Restart")?, "always");
+    machine.sh(&format!("ln -sf /dev/null {path}/stops.toml; systemctl daemon-reload"))?;
+    assert_eq!(machine.sh(kept)?, before);
+
+    // It ends as it was to. Before a reload there is still a unit, which isn't a way to start it.
+    assert_eq!(machine.sh("systemctl stop stops-container; cat /srv/said/it")?, "USR1");
+    assert_eq!(property(machine, "stops", "Result")?, "success");
+    machine.sh(&format!("! ls /run/wharf/running/stops.json 2>/dev/null && ! {table}"))?;
+    assert_ne!(machine.run("systemctl start stops-container")?.code, 0);
+    let said = machine.run("/usr/libexec/wharf/wharf-executor start stops")?;
+    assert!(said.code == 78 && said.stderr.contains("no file declares stops any more"), "{}", said.stderr);
+    machine.sh("systemctl daemon-reload")?;
+    assert_eq!(property(machine, "stops", "LoadState")?, "not-found");
+    machine.sh(&format!("rm {path}/stops.toml"))?;
+
+    // An instance loses its template. It isn't started again either, and says why it has ended.
+    machine.write(&format!("{path}/stops@.toml"), text.replace("true", "false"))?;
+    machine.sh(&format!(
+        "systemctl daemon-reload; {}",
+        start.replace("stops-container", "stops-container@one")
+    ))?;
+    machine.sh(&format!("rm {path}/stops@.toml; systemctl daemon-reload"))?;
+    assert_eq!(machine.sh("systemctl show -P KillMode stops-container@one")?, "mixed");
+    machine.sh("systemctl kill --kill-whom=main --signal=KILL stops-container@one")?;
+    until(machine, "systemctl is-failed -q stops-container@one")?;
+    assert_eq!(
+        machine.sh("systemctl show -P StatusText stops-container@one")?,
+        "Its program was killed by SIGKILL"
+    );
+    machine.sh("! ls /run/wharf/running/stops@one.json 2>/dev/null && systemctl reset-failed stops-container@one && systemctl daemon-reload")?;
+    assert_eq!(machine.sh("systemctl show -P LoadState stops-container@one")?, "not-found");
+    forget(machine, &["stops"])?;
+    machine.sh("rm -r /srv/said; wharf image remove stops:1")?;
     Ok(())
 }

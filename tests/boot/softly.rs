@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::containers::{DEBIAN, declare, forget, property, with};
+use super::containers::{DEBIAN, declare, forget, property, until, with};
 use super::stage::{On, Stage, Story, Told};
 
 /// The stories of this module.
@@ -13,8 +13,12 @@ fn softly(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     let text = "image = 'debian:13'\nstop.timeout = 1\nautostart = false\n";
     declare(machine, "stays", &format!("{text}survive-soft-reboot = true\npublish = ['8096:80']\n"))?;
+    // As examples/redis.toml is: checked by its init, which speaks to systemd and its journal.
+    let check = "command = 'test ! -e /tmp/bad'\ninterval = '300ms'\nretries = 1\n";
+    declare(machine, "checked", &format!("{text}survive-soft-reboot = true\n[health]\n{check}"))?;
     declare(machine, "goes", text)?;
-    machine.sh("systemctl start stays-container goes-container")?;
+    machine.sh("systemctl start stays-container goes-container checked-container")?;
+    let checked = property(machine, "checked", "MainPID")?;
     let (pid, other) = (property(machine, "stays", "MainPID")?, property(machine, "goes", "MainPID")?);
     let count: u32 = machine.sh("systemctl show -P SoftRebootsCount")?.parse().unwrap_or(0);
     machine.run("timeout 10 systemctl soft-reboot --no-wall --no-block")?;
@@ -33,8 +37,15 @@ fn softly(stage: &mut Stage) -> Told {
     // It is as it was: to look at, to enter, and to end.
     assert_eq!(machine.sh("wharf exec stays hostname")?, "stays");
     assert!(machine.sh("wharf ps")?.contains("8096:80"));
+    // It is checked as before, and systemd and its journal hear of it.
+    assert_eq!(property(machine, "checked", "MainPID")?, checked);
+    machine.sh("wharf exec checked touch /tmp/bad")?;
+    until(machine, "[[ $(systemctl show -P NRestarts checked-container) == 1 ]]")?;
+    until(machine, "[[ $(systemctl show -P StatusText checked-container) == 'Health: healthy'* ]]")?;
+    let said = machine.sh("journalctl --sync; journalctl -q -b -o cat SYSLOG_IDENTIFIER=checked")?;
+    assert!(said.contains("unhealthy, a check failed: exit status 1"), "{said}");
     machine.sh("systemctl restart stays-container")?;
     assert_ne!(property(machine, "stays", "MainPID")?, pid);
-    forget(machine, &["stays", "goes"])?;
+    forget(machine, &["stays", "goes", "checked"])?;
     Ok(())
 }

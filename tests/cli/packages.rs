@@ -1,6 +1,7 @@
 //! What the scripts of packages take away, and what they leave.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -32,18 +33,24 @@ const MOUNTED: &str = "mkdir -p outside 'wharf/volumes/a b' wharf/volumes/same w
 #[test]
 fn a_purge_leaves_what_is_mounted_and_succeeds() {
     if !rustix::process::geteuid().is_root() {
-        // Who may not mount has nothing to lose.
-        return;
+        return skipped("what a purge leaves", "only root may mount");
     }
-    let purge = format!(". {}; discard $AT/var/lib/wharf", packaging("debian/postrm"));
+    let purge = format!(". {}; purge $AT/var/lib/wharf", packaging("debian/postrm"));
     let uninstall = format!("{} --purge --destdir . >&2", packaging("uninstall"));
-    for (shell, script) in [("sh", purge), ("bash", uninstall)] {
+    // Where /var is a link, the kernel tells mounts by what it leads to.
+    let plain = "mkdir -p $AT/var/lib/wharf";
+    let linked = "mkdir -p $AT/data/var/lib/wharf; ln -sfn data/var $AT/var";
+    for (shell, script, made) in [
+        ("sh", &purge, plain),
+        ("sh", &purge, linked),
+        ("bash", &uninstall, plain),
+        ("bash", &uninstall, linked),
+    ] {
         let root = tempfile::tempdir().unwrap();
         let at = &root.path().canonicalize().unwrap();
         let discard = |before: &str| {
             let script = format!(
-                "set -- abort; mkdir -p $AT/var/lib/wharf; cd $AT/var/lib; {before}cd $AT; {script}; \
-                 cd $AT/var/lib; find * | sort"
+                "set -- abort; {made}; cd $AT/var/lib; {before}cd $AT; {script}; cd $AT/var/lib; find * | sort"
             );
             said(&["unshare", "--mount", shell], &script, at)
         };
@@ -51,13 +58,39 @@ fn a_purge_leaves_what_is_mounted_and_succeeds() {
             discard(MOUNTED),
             "outside\noutside/kept\nwharf\nwharf/volumes\nwharf/volumes/a b\nwharf/volumes/a b/kept\n\
              wharf/volumes/file\nwharf/volumes/same\nwharf/volumes/same/kept\n",
-            "{script}"
+            "{script} {made}"
         );
         // The mounts went with their namespace.
-        assert_eq!(discard(""), "outside\noutside/kept\n", "{script}");
+        assert_eq!(discard(""), "outside\noutside/kept\n", "{script} {made}");
         // One that is a file system of its own is emptied.
         let whole = "mount -t tmpfs none wharf; mkdir -p wharf/layers/x; ";
-        assert_eq!(discard(whole), "outside\noutside/kept\nwharf\n", "{script}");
+        assert_eq!(discard(whole), "outside\noutside/kept\nwharf\n", "{script} {made}");
+        // Of a folder that is a link the link goes.
+        let link = "rm -rf wharf; mkdir -p outside/volumes; ln -s outside wharf; ";
+        assert_eq!(discard(link), "outside\noutside/kept\noutside/volumes\n", "{script} {made}");
+    }
+}
+
+/// Of containers with a file and without one, of an instance, of Wharf's own, and of others that are called so.
+#[test]
+fn a_purge_forgets_when_containers_timers_elapsed() {
+    let purge = format!(". {}; forget_timers $AT", packaging("debian/postrm"));
+    let uninstall = format!("{} --purge --destdir . >&2", packaging("uninstall"));
+    for (shell, script) in [("sh", purge), ("bash", uninstall)] {
+        let root = tempfile::tempdir().unwrap();
+        let script = format!(
+            "set -- abort; mkdir -p var/lib/systemd/timers etc/systemd/system usr/lib/systemd/system; \
+             touch etc/systemd/system/lxc-container.timer usr/lib/systemd/system/their-container@.timer; \
+             for name in web-container web-container@blue 'my\\x2dapp-container' lxc-container their-container@a \
+             wharf-prune wharf-backup logrotate; do touch \"var/lib/systemd/timers/stamp-$name.timer\"; done; \
+             {script}; cd $AT/var/lib/systemd/timers; ls -1 | sort"
+        );
+        assert_eq!(
+            said(&[shell], &script, root.path()),
+            "stamp-logrotate.timer\nstamp-lxc-container.timer\nstamp-their-container@a.timer\n\
+             stamp-wharf-backup.timer\n",
+            "{script}"
+        );
     }
 }
 
@@ -114,10 +147,22 @@ fn the_changelog_begins_with_this_version() {
     assert!(changelog.starts_with(&first), "{changelog}");
 }
 
-/// Whether a program is there to be asked; tests/run sees to it.
-fn has(program: &str) -> bool {
+/// Says that something was not looked at, past what a test that passes keeps to itself; tests/run counts these lines.
+fn skipped(what: &str, why: &str) {
+    // Behind the dots of `cargo test --quiet`.
+    let _ = writeln!(io::stderr(), "\nSKIPPED: {what}: {why}");
+}
+
+/// Whether programs are there to be asked; tests/run sees to it. Says what is skipped without them.
+fn has(programs: &[&str], what: &str) -> bool {
     let folders = std::env::var("PATH").unwrap_or_default();
-    folders.split(':').any(|folder| Path::new(folder).join(program).is_file())
+    let is_there =
+        |program: &&str| folders.split(':').any(|folder| Path::new(folder).join(program).is_file());
+    let missing: Vec<&str> = programs.iter().copied().filter(|program| !is_there(program)).collect();
+    if !missing.is_empty() {
+        skipped(what, &format!("there is no {}", missing.join(" and no ")));
+    }
+    missing.is_empty()
 }
 
 /// What a command says, sorted, which has to succeed.
@@ -179,17 +224,17 @@ fn each_package_has_what_is_installed_by_hand() {
     assert!(texts.contains("The above copyright notice and this permission notice"), "{texts}");
     assert_eq!(lines("wharf-*/uninstall --purge --destdir tar >/dev/null; find tar ! -type d", at), [""; 0]);
 
-    if has("dpkg-buildpackage") && has("dh_apparmor") {
+    if has(&["dpkg-buildpackage", "dh_apparmor"], "the files of the Debian package") {
         lines(&format!("{} --built {built} . >&2", packaging("deb")), at);
         let own = ["/usr/share/doc/wharf/changelog", "/usr/share/doc/wharf/copyright", "/usr/share/lintian"];
         let list = "dpkg-deb --fsys-tarfile wharf_*.deb | tar -t | grep -v '/$'";
         assert_eq!(files(list, &own, at), passed_on(&listed));
         assert_eq!(lines("dpkg-deb -I wharf_*.deb conffiles", at), ["/etc/apparmor.d/wharf-container"]);
-        if has("lintian") {
+        if has(&["lintian"], "lintian of the Debian package") {
             assert_eq!(lines("lintian --allow-root --fail-on error,warning wharf_*.deb", at), [""; 0]);
         }
     }
-    if has("rpmbuild") {
+    if has(&["rpmbuild"], "the files of rpm's package") {
         lines(&format!("{} --built {built} . >&2", packaging("rpm/build")), at);
         let zsh = "/usr/share/zsh/site-functions";
         let listed = lines(&format!("{install} --list --zsh-dir {zsh}"), at);

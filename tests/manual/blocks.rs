@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -68,25 +69,51 @@ fn taken(call: &[String], shown: Shown) -> Result<(), String> {
     }
 }
 
+/// What fenced blocks may be, by the word after the fence.
+const LANGUAGES: [&str; 5] = ["console", "nft", "sh", "text", "toml"];
+
+/// The fenced blocks of a page in Markdown, each with its language; and all lines outside of them.
+fn fenced(text: &str) -> (Vec<(&str, Vec<&str>)>, Vec<&str>) {
+    let (mut blocks, mut others) = (Vec::<(&str, Vec<&str>)>::new(), Vec::new());
+    let mut is_open = false;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), blocks.last_mut().filter(|_| is_open)) {
+            (Some(rest), Some(_)) => {
+                assert_eq!(rest, "", "a fence is closed by itself");
+                is_open = false;
+            }
+            (Some(word), None) => {
+                assert!(LANGUAGES.contains(&word), "a block is none of {LANGUAGES:?}: ```{word}");
+                blocks.push((word, Vec::new()));
+                is_open = true;
+            }
+            (None, Some((_, lines))) => lines.push(line),
+            (None, None) => others.push(line),
+        }
+    }
+    assert!(!is_open, "the last block is closed");
+    (blocks, others)
+}
+
 /// Command lines of the README, each with how it is shown there.
 fn of_the_readme(text: &str) -> Vec<(String, Shown)> {
+    let (blocks, others) = fenced(text);
     let mut all = Vec::new();
-    let mut block = None;
-    for line in text.lines() {
-        match (line.strip_prefix("```"), block) {
-            (Some(_), Some(_)) => block = None,
-            (Some(word), None) => block = Some(word),
-            (None, Some("sh")) => all.push((line.to_owned(), Shown::Whole)),
-            (None, Some("console")) => {
-                let typed = line.strip_prefix("# ").or(line.strip_prefix("$ "));
-                all.extend(typed.map(|line| (line.to_owned(), Shown::Whole)));
-            }
-            (None, Some(_)) => {}
-            (None, None) => {
-                let code = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("wharf "));
-                all.extend(code.map(|code| (code.to_owned(), Shown::Named)));
-            }
+    for (language, lines) in blocks {
+        for line in lines {
+            let typed = match language {
+                "sh" => Some(line),
+                "console" => line.strip_prefix("# ").or(line.strip_prefix("$ ")),
+                _ => None,
+            };
+            // Whatever the block is.
+            let typed = typed.or(Some(line).filter(|line| line.starts_with("wharf ")));
+            all.extend(typed.map(|line| (line.to_owned(), Shown::Whole)));
         }
+    }
+    for line in others {
+        let code = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("wharf "));
+        all.extend(code.map(|code| (code.to_owned(), Shown::Named)));
     }
     all
 }
@@ -125,13 +152,95 @@ fn of_a_page(text: &str) -> Vec<(String, Shown)> {
     let lines = text.lines().filter_map(|line| line.strip_prefix(".B "));
     let named =
         bold.chain(lines).map(|text| text.trim_matches('"')).filter(|text| text.starts_with("wharf "));
-    named.map(|text| (text.to_owned(), Shown::Named)).collect()
+    let typed = examples(text).flat_map(str::lines).filter(|line| line.starts_with("wharf "));
+    named
+        .map(|text| (text.to_owned(), Shown::Named))
+        .chain(typed.map(|line| (line.to_owned(), Shown::Whole)))
+        .collect()
+}
+
+/// What stands between `.EX` and `.EE`.
+fn examples(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\n.EX\n").skip(1).filter_map(|rest| rest.split("\n.EE").next())
+}
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// By the program itself, in a network of its own; without root it can ask no kernel.
+#[test]
+fn rules_of_the_readme_are_nftables() {
+    let text = readme();
+    let blocks: Vec<String> = fenced(&text)
+        .0
+        .into_iter()
+        .filter(|(language, _)| *language == "nft")
+        .map(|(_, lines)| lines.join("\n"))
+        .collect();
+    assert_eq!(blocks.len(), 1, "{blocks:?}");
+    if !rustix::process::geteuid().is_root() {
+        // Past what a test that passes keeps to itself; tests/run counts these lines.
+        let _ =
+            writeln!(io::stderr(), "\nSKIPPED: nftables' rules in the README: only root may ask the kernel");
+        return;
+    }
+    let asks = |rules: &str| {
+        let script =
+            format!("table inet x {{\nchain y {{\ntype filter hook forward priority 0\n{rules}\n}}\n}}\n");
+        let said = Command::new("unshare").args(["--net", "nft", "--check", &script]).output();
+        said.unwrap_or_else(|error| panic!("nft: {error}; tests/run installs it"))
+    };
+    for block in &blocks {
+        let said = asks(block);
+        assert!(said.status.success(), "{block}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    assert!(!asks("ct status dnat accpet").status.success(), "what is wrong is refused");
+}
+
+/// Blocks for a shell are a shell's.
+#[test]
+fn blocks_for_a_shell_are_scripts() {
+    let text = readme();
+    let pages = pages();
+    let of_pages: Vec<String> = pages.iter().map(|(_, text)| read(text)).collect();
+    let blocks = fenced(&text)
+        .0
+        .into_iter()
+        .filter(|(language, _)| *language == "sh")
+        .map(|(_, lines)| lines.join("\n"));
+    // Of pages those that aren't a file.
+    let blocks = blocks.chain(
+        of_pages
+            .iter()
+            .flat_map(|text| examples(text))
+            .filter(|block| !block.starts_with("# /"))
+            .map(str::to_owned),
+    );
+    let mut count = 0;
+    for block in blocks {
+        count += 1;
+        let said = Command::new("bash").args(["-n", "-c", &block]).output().unwrap();
+        assert!(said.status.success(), "{block}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    assert!(count > 10, "{count}");
+}
+
+#[test]
+fn a_fence_says_what_it_is() {
+    let all = of_the_readme(
+        "`wharf ps` and\n```sh\nwharf check\n```\n```text\nx\nwharf fsck\n```\n```console\n# wharf top\nout\n```\n",
+    );
+    let lines: Vec<&str> = all.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(lines, ["wharf check", "wharf fsck", "wharf top", "wharf ps"]);
+    for text in ["```\nx\n```\n", "```bash\nx\n```\n", "```sh\nx\n"] {
+        assert!(std::panic::catch_unwind(|| of_the_readme(text)).is_err(), "{text}");
+    }
 }
 
 #[test]
 fn command_lines_are_taken() {
-    let mut all =
-        of_the_readme(&fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap());
+    let mut all = of_the_readme(&readme());
     of_help(&wharf::cli::command_line(), &mut all);
     for (_, text) in pages() {
         all.extend(of_a_page(&read(&text)));
@@ -169,9 +278,8 @@ fn files_of_pages_are_right() {
     for (name, text) in pages() {
         let root = tempfile::tempdir().unwrap();
         let text = read(&text);
-        let blocks = text.split("\n.EX\n").skip(1).map(|rest| rest.split("\n.EE").next().unwrap());
         let mut here = 0;
-        for block in blocks {
+        for block in examples(&text) {
             let path = block.lines().next().and_then(|line| line.strip_prefix("# /etc/wharf/"));
             let Some(path) = path else { continue };
             let path = root.path().join("etc/wharf").join(path);

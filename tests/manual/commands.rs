@@ -31,7 +31,7 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
 fn page(command: &Command, name: &str, above: &str) -> String {
     let roff = |render: &dyn Fn(&Man, &mut Vec<u8>) -> std::io::Result<()>| {
         // What comes after the options is ours: its lines are laid out already.
-        let man = Man::new(command.clone().after_help("").after_long_help(""));
+        let man = Man::new(with_aliases(command.clone()).after_help("").after_long_help(""));
         let mut bytes = Vec::new();
         render(&man, &mut bytes).expect("written to memory");
         String::from_utf8(bytes).expect("as the command line")
@@ -61,11 +61,36 @@ fn page(command: &Command, name: &str, above: &str) -> String {
         page.push_str(&sections(&after.to_string()));
     }
     page.push_str(".SH SEE ALSO\n");
-    if !above.is_empty() {
-        let _ = writeln!(page, ".BR {} (1),", plain(above));
-    }
-    page.push_str(".BR wharf\\-container (5)\n");
+    let also = match above {
+        "" => super::keys::pages().into_iter().map(|(name, _)| name).collect(),
+        above => vec![format!("{above}.1"), "wharf-container.5".to_owned()],
+    };
+    let also = also.iter().filter_map(|page| page.rsplit_once('.'));
+    let also: Vec<String> = also.map(|(name, section)| format!(".BR {} ({section})", plain(name))).collect();
+    let _ = writeln!(page, "{}", also.join(",\n"));
     tidied(&page)
+}
+
+/// With the other names of options, which pages would not have.
+fn with_aliases(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let names = arg.get_visible_aliases().unwrap_or_default();
+        if names.is_empty() {
+            return arg;
+        }
+        let names: Vec<String> = names.iter().map(|name| format!("--{name}")).collect();
+        let also = |help: String| format!("{help} (also {})", names.join(", "));
+        let (short, long) =
+            (arg.get_help().map(ToString::to_string), arg.get_long_help().map(ToString::to_string));
+        let arg = match short {
+            Some(help) => arg.help(also(help)),
+            None => arg,
+        };
+        match long {
+            Some(help) => arg.long_help(also(help)),
+            None => arg,
+        }
+    })
 }
 
 fn synopsis(command: &Command) -> String {
@@ -85,11 +110,17 @@ fn sections(text: &str) -> String {
     let mut out = String::new();
     let mut within = "DESCRIPTION";
     for paragraph in text.split("\n\n") {
+        if let Some(items) = numbered(paragraph) {
+            out.push_str(&items);
+            continue;
+        }
         let (first, rest) = paragraph.split_once('\n').unwrap_or((paragraph, ""));
         let (heading, begin) = match first.split_once(':') {
             Some(("Examples", _)) => ("EXAMPLES", ""),
             Some(("Exit status", rest)) => ("EXIT STATUS", rest.trim()),
             Some(("JSON", rest)) => ("JSON", rest.trim()),
+            Some(("Environment", _)) => ("ENVIRONMENT", ""),
+            Some(("Files", _)) => ("FILES", ""),
             _ => (if within == "DESCRIPTION" { "NOTES" } else { within }, first),
         };
         if heading != within {
@@ -112,6 +143,23 @@ fn sections(text: &str) -> String {
     out
 }
 
+/// A list whose items begin with 1, 2 and so on, if it is one.
+fn numbered(paragraph: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut next = 1;
+    for line in paragraph.lines() {
+        if let Some(first) = line.strip_prefix(&format!("{next}. ")) {
+            let _ = writeln!(out, ".IP {next}. 4\n{}", plain(first));
+            next += 1;
+        } else if line.starts_with("   ") && next > 1 {
+            let _ = writeln!(out, "{}", plain(line.trim_start()));
+        } else {
+            return None;
+        }
+    }
+    (next > 1).then_some(out)
+}
+
 /// Without what all lines are indented by.
 fn lines(text: &str) -> String {
     let indent = |line: &&str| line.len() - line.trim_start().len();
@@ -123,7 +171,9 @@ fn lines(text: &str) -> String {
 /// of which formatters warn. What stands between backquotes is bold.
 fn tidied(page: &str) -> String {
     let mut out: Vec<String> = Vec::new();
+    // What is shown there may be for a shell, which has backquotes of its own.
     let mut laid_out = false;
+    let mut examples = false;
     for line in page.lines().map(str::trim_end) {
         if line.is_empty()
             || line.contains(".ds Aq")
@@ -131,9 +181,12 @@ fn tidied(page: &str) -> String {
         {
             continue;
         }
+        if line.starts_with(".SH ") {
+            examples = line == ".SH EXAMPLES";
+        }
         laid_out = line == ".EX" || laid_out && line != ".EE";
         let line = line.replace("\\*(Aq", "\\(aq");
-        if laid_out || line.matches('`').count() % 2 == 1 {
+        if laid_out && examples || line.matches('`').count() % 2 == 1 {
             out.push(line);
         } else {
             let parts = line.split('`').enumerate();

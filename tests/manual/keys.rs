@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
+use wharf::check::refused;
 use wharf::spec::keys::{CONTAINER, Default, HOST, IMAGE, Key, Vocabulary};
 
 use super::{packaging, plain};
@@ -39,6 +40,14 @@ fn rendered(
     let all = vocabulary.map_or(&[][..], |vocabulary| vocabulary.keys);
     let mut told: BTreeMap<&str, usize> = all.iter().map(|key| (key.path, 0)).collect();
     for line in template.lines() {
+        if line == "@refused@" {
+            settings_refused(&mut page);
+            continue;
+        }
+        if let Some((theirs, ours)) = row(line) {
+            let _ = writeln!(page, ".TP\n.B {}\n{}", plain(theirs), formatted(ours));
+            continue;
+        }
         let Some(keys) = line.strip_prefix("@keys ").and_then(|rest| rest.strip_suffix('@')) else {
             page.push_str(line);
             page.push('\n');
@@ -54,6 +63,26 @@ fn rendered(
     (page, told)
 }
 
+/// What somebody says elsewhere, and what says it here.
+fn row(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("@row ").map(|rest| rest.split_once(" @ ").unwrap_or_else(|| panic!("no row: {rest}")))
+}
+
+/// Settings of systemd's that Wharf is built on: those with one way out stand beside each other.
+fn settings_refused(page: &mut String) {
+    let mut all: Vec<(Vec<String>, &str)> = Vec::new();
+    for (name, instead) in refused() {
+        let name = if name.ends_with('*') { plain(name) } else { format!("{}=", plain(name)) };
+        match all.iter_mut().find(|(_, other)| other == instead) {
+            Some((names, _)) => names.push(name),
+            None => all.push((vec![name], instead)),
+        }
+    }
+    for (names, instead) in all {
+        let _ = writeln!(page, ".TP\n{}\n{}.", names.join(", "), formatted(&capital(instead)));
+    }
+}
+
 fn entry(page: &mut String, key: &Key) {
     let Key { path, kind, default, doc, example } = key;
     let default = match default {
@@ -67,6 +96,9 @@ fn entry(page: &mut String, key: &Key) {
 }
 
 fn capital(text: &str) -> String {
+    if text.starts_with("systemd") {
+        return text.to_owned();
+    }
     let mut rest = text.chars();
     rest.next().map(|first| first.to_uppercase().collect::<String>() + rest.as_str()).unwrap_or_default()
 }
@@ -93,6 +125,66 @@ fn each_key_is_told_once() {
         let not_once: Vec<_> = told.iter().filter(|(_, count)| **count != 1).collect();
         assert!(not_once.is_empty(), "{name}: told otherwise than once: {not_once:?}");
     }
+}
+
+/// Whoever comes from elsewhere is told of nothing that isn't here.
+#[test]
+fn keys_in_rows_are_there() {
+    const PROGRAMS: [&str; 3] = ["wharf", "systemctl", "journalctl"];
+    let text = fs::read_to_string(packaging("man/wharf-coming-from.7.in")).unwrap();
+    let mut keys = 0;
+    for ours in text.lines().filter_map(row).map(|(_, ours)| ours) {
+        assert_eq!(ours.matches('`').count() % 2, 0, "{ours}");
+        for code in ours.split('`').skip(1).step_by(2) {
+            let words: Vec<&str> = code.split(' ').collect();
+            if words[0] == "wharf" {
+                let command = wharf::cli::command_line();
+                let known = |above: &clap::Command, word: &str| above.find_subcommand(word).cloned();
+                let command = known(&command, words[1]).unwrap_or_else(|| panic!("{code}"));
+                if let Some(below) = words.get(2).filter(|word| !word.starts_with('-')) {
+                    assert!(known(&command, below).is_some(), "{code}");
+                }
+            }
+            if PROGRAMS.contains(&words[0]) {
+                continue;
+            }
+            keys += 1;
+            let path = words[0].split('"').enumerate().map(|(at, part)| if at % 2 == 1 { "*" } else { part });
+            let path: String = path.collect();
+            // What is below these is the administrator's to choose, or systemd's.
+            let path = ["environment", "mounts", "systemd.Service", "systemd.Unit"]
+                .into_iter()
+                .find(|table| path.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
+                .unwrap_or(&path);
+            let known = [CONTAINER, IMAGE].iter().any(|vocabulary| vocabulary.find(path).is_some());
+            assert!(known, "`{path}` of `{code}` is no key");
+        }
+    }
+    assert!(keys > 100, "only {keys} keys were found");
+}
+
+/// What is written there as it would stand in a file is taken.
+#[test]
+fn lines_in_rows_check() {
+    let text = fs::read_to_string(packaging("man/wharf-coming-from.7.in")).unwrap();
+    let mut lines = 0;
+    for code in text.lines().filter_map(row).flat_map(|(_, ours)| ours.split('`').skip(1).step_by(2)) {
+        if !code.contains(" = ") {
+            continue;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("etc/wharf/containers");
+        fs::create_dir_all(&folder).unwrap();
+        // What it needs beside it.
+        let more = if code == "ready = \"healthy\"" { "health.tcp = \"localhost:80\"\n" } else { "" };
+        fs::write(folder.join("x.toml"), format!("image = \"x:1\"\n{more}{code}\n")).unwrap();
+        let said =
+            Command::new(env!("CARGO_BIN_EXE_wharf")).args(["check", "--root"]).arg(root.path()).output();
+        let said = said.unwrap();
+        assert!(said.status.success(), "{code}: {}", String::from_utf8_lossy(&said.stdout));
+        lines += 1;
+    }
+    assert!(lines > 20, "{lines}");
 }
 
 #[test]

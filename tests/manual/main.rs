@@ -45,13 +45,38 @@ fn made() -> BTreeMap<String, String> {
     all.extend(schema::schemas().into_iter().map(|(name, text)| (format!("schema/{name}"), text)));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut bytes = Vec::new();
-        let mut command = wharf::cli::command_line();
+        let mut command = shown(&wharf::cli::command_line());
         clap_complete::generate(shell, &mut command, "wharf", &mut bytes);
         let name = match shell {
             Shell::Zsh => "_wharf".to_owned(),
             _ => format!("wharf.{shell}"),
         };
         all.insert(format!("completions/{name}"), String::from_utf8(bytes).unwrap());
+    }
+    all
+}
+
+/// A command as its help shows it: completions would offer what is hidden, too.
+fn shown(command: &clap::Command) -> clap::Command {
+    // Names of commands live as long as the program, to clap.
+    let name: &'static str = command.get_name().to_owned().leak();
+    // What is asked for unless something hidden is there is nothing to a completion.
+    let arguments = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let arguments =
+        arguments.map(|argument| argument.clone().required_unless_present(clap::builder::Resettable::Reset));
+    let mut all = clap::Command::new(name)
+        .disable_help_subcommand(true)
+        .args(arguments)
+        .subcommands(command.get_subcommands().filter(|below| !below.is_hide_set()).map(shown));
+    if let Some(about) = command.get_about() {
+        all = all.about(about.clone());
+    }
+    // By which `-h` says that there is more.
+    if let Some(about) = command.get_long_about() {
+        all = all.long_about(about.clone());
+    }
+    if command.get_version().is_some() {
+        all = all.version(env!("CARGO_PKG_VERSION"));
     }
     all
 }
@@ -98,6 +123,50 @@ fn pages_are_clean() {
             let said = said.unwrap_or_else(|error| panic!("{program}: {error}; tests/run installs it"));
             let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
             assert!(said.status.success() && text.is_empty(), "{program} of {path}: {text}");
+        }
+    }
+}
+
+/// What `--help` doesn't show is there for units, for habits, and to say what systemd has for it.
+#[test]
+fn completions_offer_nothing_that_is_hidden() {
+    fn walk(command: &clap::Command, hidden: &mut Vec<String>, shown: &mut Vec<String>) {
+        for argument in command.get_arguments() {
+            if let Some(long) = argument.get_long() {
+                if argument.is_hide_set() { &mut *hidden } else { &mut *shown }.push(long.to_owned());
+            }
+        }
+        for below in command.get_subcommands() {
+            let name = below.get_name().to_owned();
+            if below.is_hide_set() {
+                hidden.push(name);
+            } else {
+                shown.push(name);
+                walk(below, hidden, shown);
+            }
+        }
+    }
+    let (mut hidden, mut shown) = (Vec::new(), Vec::new());
+    walk(&wharf::cli::command_line(), &mut hidden, &mut shown);
+    // Some are hidden in one place, and shown in another.
+    hidden.retain(|word| !shown.contains(word));
+    assert!(
+        ["start", "logs", "provide", "rm", "signed"].iter().all(|word| hidden.contains(&(*word).to_owned())),
+        "{hidden:?}"
+    );
+    for (path, text) in made().into_iter().filter(|(path, _)| path.starts_with("completions/")) {
+        for word in &hidden {
+            for offered in [
+                // zsh, fish, and bash's lists of words.
+                format!("'{word}:"),
+                format!("'--{word}["),
+                format!("-a \"{word}\""),
+                format!(" -l {word} "),
+                format!(" --{word} "),
+                format!(",{word})"),
+            ] {
+                assert!(!text.contains(&offered), "{path}: {offered}");
+            }
         }
     }
 }

@@ -53,6 +53,7 @@ pub fn mark(root: &Path) -> Held {
         state: State::Trying,
         run: "run".into(),
         at: "then".into(),
+        settle: None,
         why: None,
         tried: print("new"),
         good: Good::new(container(), "x.toml".into(), Some(digest("old"))),

@@ -45,6 +45,9 @@ pub(in crate::cli) struct Step {
     /// The units that are stopped, or started where the container's own needn't be.
     #[serde(skip)]
     pub(in crate::cli) units: Vec<String>,
+    /// Those that are stopped before that.
+    #[serde(skip)]
+    pub(in crate::cli) stops: Vec<String>,
 }
 
 impl Step {
@@ -60,6 +63,7 @@ impl Step {
             snapshot: Vec::new(),
             refused: None,
             units: vec![name.unit()],
+            stops: Vec::new(),
         }
     }
 
@@ -98,6 +102,10 @@ pub(in crate::cli) struct View<'a> {
     pub(in crate::cli) own: bool,
     /// Its socket isn't what its unit has by now.
     pub(in crate::cli) other_socket: bool,
+    /// What has run since boot was a job.
+    pub(in crate::cli) was_job: bool,
+    /// A timer that goes on, and that its files don't say any more.
+    pub(in crate::cli) lost_timer: Option<String>,
 }
 
 impl View<'_> {
@@ -113,6 +121,23 @@ impl View<'_> {
 /// What is to be done to a container; nothing where it is as its files say, or where that is nobody's business: a
 /// container that was stopped stays so, and what one that boot doesn't start says now holds from its next start on.
 pub(in crate::cli) fn decide(view: View<'_>) -> Option<Step> {
+    // With a mark, it may be that of the last good plan.
+    let lost = view.lost_timer.clone().filter(|_| view.mark.is_none());
+    let name = view.name;
+    match (wanted(view), lost) {
+        (Some(step), Some(timer)) if matches!(step.action, Action::Restart | Action::Start) => {
+            Some(Step { stops: [step.stops, vec![timer]].concat(), ..step })
+        }
+        (None, Some(timer)) => {
+            let why = "its file says no timer any more".to_owned();
+            Some(Step { units: vec![timer], ..Step::new(name, Action::Stop, why) })
+        }
+        (step, _) => step,
+    }
+}
+
+/// The same, but for what is left of a timer.
+fn wanted(view: View<'_>) -> Option<Step> {
     let View { name, now, running, ran, mark, version, retry, .. } = &view;
     let own = name.unit();
     let container = match now {
@@ -128,7 +153,24 @@ pub(in crate::cli) fn decide(view: View<'_>) -> Option<Step> {
     };
     let Container { kind, autostart, restart, .. } = &**container;
     let about = mark.filter(|mark| version.is_some_and(|version| mark.is_about(version)));
-    if let Some(running) = running.filter(|_| !view.is_down(&own) && *kind == Kind::Service) {
+    let running = running.filter(|_| !view.is_down(&own));
+    // What boot would start, as `wharf enable` has it.
+    let at_boot = || boot_links(name, &starting(container)).into_iter().map(|(_, unit)| unit);
+    if let Some(running) =
+        running.filter(|running| running.container.kind == Kind::Service && *kind == Kind::Job)
+    {
+        // Each time that comes would start what runs, which is nothing.
+        let units = at_boot().filter(|unit| *autostart && *unit != own && view.is_down(unit)).collect();
+        let (keys, files, image) = compared(running, now, |_| view.beside.clone())
+            .map(|row| (row.keys, row.files, row.image))
+            .unwrap_or_default();
+        let step = Step::new(name, Action::Restart, "it runs as a service, and is a job now".to_owned());
+        return Some(Step { keys, files, image, units, stops: vec![own], ..step });
+    }
+    // A job that runs isn't disturbed, whatever is to come after it.
+    if let Some(running) =
+        running.filter(|running| running.container.kind == Kind::Service && *kind == Kind::Service)
+    {
         let row = compared(running, now, |_| view.beside.clone());
         let changes = |mut step: Step| {
             if let Some(row) = row.clone() {
@@ -177,18 +219,20 @@ pub(in crate::cli) fn decide(view: View<'_>) -> Option<Step> {
         let step = Step::new(name, Action::Start, "it waits for clients elsewhere".to_owned());
         return Some(Step { units, keys: vec!["socket".to_owned()], ..step });
     }
-    // What boot would start, as `wharf enable` has it.
     if !autostart {
         return None;
     }
-    let mut units: Vec<String> =
-        boot_links(name, &starting(container)).into_iter().map(|(_, unit)| unit).collect();
+    let mut units: Vec<String> = at_boot().collect();
     let why = match view.state(&own) {
         // With any other `restart`, systemd would have started it again, had not somebody stopped it.
         "failed" if *restart == Restart::No => "it has failed",
         // Between two attempts there is no record.
-        "activating" if running.is_none() => "it fails again and again",
+        "activating" if view.running.is_none() => "it fails again and again",
         "inactive" if !ran => "new",
+        // Nobody has stopped it: it waited for its time.
+        "inactive" | "failed" if view.was_job && *kind == Kind::Service => {
+            "it was a job, and is a service now"
+        }
         _ => {
             units.retain(|unit| *unit != own);
             "what starts it is new"
@@ -323,6 +367,8 @@ mod tests {
         own: bool,
         held: bool,
         other_socket: bool,
+        was_job: bool,
+        lost_timer: bool,
     }
 
     fn print(text: &str) -> Fingerprint {
@@ -347,6 +393,7 @@ mod tests {
             state,
             run: String::new(),
             at: "then".into(),
+            settle: None,
             why: None,
             tried: print(tried),
             good: Good::new(container(IMAGE), "x.toml".into(), Some("c".into())),
@@ -355,7 +402,7 @@ mod tests {
     }
 
     fn of(case: Case<'_>) -> Option<Step> {
-        let Case { now, runs, units, ran, mark, retry, own, held, other_socket } = case;
+        let Case { now, runs, units, ran, mark, retry, own, held, other_socket, was_job, lost_timer } = case;
         let running = runs.map(|text| running(text, held));
         let mark = mark.map(|(state, text)| self::mark(state, text));
         let active = units.iter().map(|(unit, state)| (format!("x-container.{unit}"), (*state).to_owned()));
@@ -373,13 +420,18 @@ mod tests {
             retry,
             own,
             other_socket,
+            was_job,
+            lost_timer: lost_timer.then(|| "x-container.timer".to_owned()),
         })
     }
 
     fn short(step: Option<Step>) -> String {
         step.map_or_else(
             || "-".to_owned(),
-            |step| format!("{:?}: {} [{}]", step.action, step.reason(), step.units.join(" ")),
+            |step| {
+                let stops: String = step.stops.iter().map(|unit| format!(" -{unit}")).collect();
+                format!("{:?}: {} [{}]{stops}", step.action, step.reason(), step.units.join(" "))
+            },
         )
     }
 
@@ -500,6 +552,53 @@ mod tests {
                 Case { now: None, units: &[("timer", "active")], ..case() },
                 "Stop: no file declares it any more [x-container.timer]",
             ),
+        ] {
+            assert_eq!(short(of(case)), said);
+        }
+    }
+
+    #[test]
+    fn what_becomes_a_job_and_no_job_any_more() {
+        let edited = "image = 'x:1'\ninit = true\n";
+        let job = "image = 'x:1'\ntype = 'job'\n";
+        let timer = "image = 'x:1'\n[timer]\non-calendar = 'daily'\n";
+        let up: &[(&str, &str)] = &[("service", "active")];
+        let timed: &[(&str, &str)] = &[("service", "active"), ("timer", "active")];
+        let waits: &[(&str, &str)] = &[("timer", "active")];
+        let works: &[(&str, &str)] = &[("service", "activating"), ("timer", "active")];
+        let case = || Case { runs: Some(IMAGE), units: up, ran: true, ..Case::default() };
+        let was = || Case { now: Some(IMAGE), runs: None, units: &[], was_job: true, ..case() };
+        let turned = "Restart: it runs as a service, and is a job now; type, restart";
+        for (case, said) in [
+            (
+                Case { now: Some(timer), ..case() },
+                &*format!("{turned} [x-container.timer] -x-container.service"),
+            ),
+            // Somebody has reloaded, and started its timer.
+            (
+                Case { now: Some(timer), units: timed, ..case() },
+                &*format!("{turned} [] -x-container.service"),
+            ),
+            (Case { now: Some(job), ..case() }, &*format!("{turned} [] -x-container.service")),
+            (
+                Case { now: Some(IMAGE), units: timed, lost_timer: true, ..case() },
+                "Stop: its file says no timer any more [x-container.timer]",
+            ),
+            (
+                Case { now: Some(edited), units: timed, lost_timer: true, ..case() },
+                "Restart: init [x-container.service] -x-container.timer",
+            ),
+            (was(), "Start: it was a job, and is a service now [x-container.service]"),
+            (
+                Case { units: waits, lost_timer: true, ..was() },
+                "Start: it was a job, and is a service now [x-container.service] -x-container.timer",
+            ),
+            // It runs to its end.
+            (
+                Case { runs: Some(job), units: works, lost_timer: true, ..was() },
+                "Stop: its file says no timer any more [x-container.timer]",
+            ),
+            (Case { was_job: false, ..was() }, "-"),
         ] {
             assert_eq!(short(of(case)), said);
         }

@@ -1,6 +1,7 @@
 //! `wharf apply`: what runs becomes what the files say, with care.
 
 pub(in crate::cli) mod decide;
+pub(in crate::cli) mod heed;
 pub(in crate::cli) mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,8 @@ use clap::Args;
 use serde::Serialize;
 
 use decide::{Action, Step, View, decide, good, is_moot};
-use work::{Outcome, Work, fingerprint, is_up};
+use heed::Heed;
+use work::{Outcome, Work, fingerprint, has_held_plan, is_up};
 
 use super::changed::{Now, beside_files, now};
 use super::check;
@@ -20,20 +22,23 @@ use super::declared::Declared;
 use super::exec::here_as_root;
 use super::output::{Exit, Failure, chain, coloured, complain, plain, print};
 use crate::bus::Systemd;
-use crate::check::{Checked, Container, DeclaredImage, RootSource};
+use crate::check::{Checked, Container, DeclaredImage, Kind, RootSource};
 use crate::exec;
 use crate::generate::{self, Everything};
 use crate::held;
 use crate::host::{HostFacts, Paths};
 use crate::image::Store;
+use crate::last_good;
 use crate::plan;
 use crate::plan::companions::{socket_unit, timer_unit};
+use crate::plan::health;
 use crate::plan::held::{Fingerprint, Good, Held};
 use crate::report::{self, Style};
 use crate::running::{self, Running};
 use crate::settings::Settings;
 use crate::spec::{ContainerName, duration};
 use crate::transient;
+use crate::watched;
 
 const AFTER_HELP: &str = "\
 What a careful administrator does, in this order:
@@ -56,15 +61,20 @@ What a careful administrator does, in this order:
 
 What failed is held back: a reload, a restart or a boot runs the last good plan,
 until the files or the image change, or --retry is said. So it is while the
-change waits and is tried, should this command be killed or the power go. Who
-stops or restarts a container meanwhile leaves its change untried. Files of the
-host that the container reads aren't put back: they are the administrator's.
+change waits and is tried, should this command be killed or the power go; what
+has run for ten minutes since, or for --settle if that is longer, has proved
+itself all the same. Who stops or restarts a container meanwhile leaves its
+change untried. Files of the host that the container reads aren't put back: they
+are the administrator's.
 
 Nor are volumes, but with `snapshot = true`, where another image is tried: a
 snapshot of those that the container may write to is taken when its old version
 has stopped, and restored before that starts again, after a kill or a power cut
 too. What the new version has written until then is gone. Where there can't be
 one, nothing of that container is touched.
+
+Told to end (^C, SIGTERM, a lost terminal), it first finishes what is being
+tried, and begins nothing new; told once more, it ends at once.
 
 Examples:
   wharf apply --dry-run
@@ -146,6 +156,8 @@ pub(in crate::cli) struct Scene {
     /// What the files say of whom there is something to do about.
     pub(in crate::cli) said: BTreeMap<ContainerName, (Container, Fingerprint)>,
     pub(in crate::cli) running: BTreeMap<ContainerName, Running>,
+    /// What no file declares, and none has to: it may have volumes all the same.
+    pub(in crate::cli) transient: Vec<Running>,
     /// Marks that are left of what was put right since, or of what is gone.
     pub(in crate::cli) stale: Vec<ContainerName>,
     /// Images of containers that are to be brought up, as the files say where they come from.
@@ -165,7 +177,7 @@ impl Scene {
         let (_, version) = said.get(&step.name)?;
         let mark = marks.get(&step.name);
         match step.action {
-            Action::Restart => {
+            Action::Restart if step.units.contains(&step.unit) => {
                 let runs = running.get(&step.name).map(|running| (running, fingerprint(running, settings)));
                 let is_up = active.get(&step.unit).is_some_and(|state| is_up(state));
                 good(mark, version, runs.as_ref().map(|(running, print)| (*running, print)), is_up)
@@ -174,7 +186,7 @@ impl Scene {
             Action::Start if step.units.contains(&step.unit) => {
                 mark.filter(|mark| mark.is_about(version)).map(|mark| mark.good.clone())
             }
-            Action::Start | Action::Stop | Action::Held => None,
+            Action::Restart | Action::Start | Action::Stop | Action::Held => None,
         }
     }
 
@@ -186,7 +198,7 @@ impl Scene {
             return None;
         }
         let volumes = container.writes_to();
-        let running: Vec<&Running> = self.running.values().collect();
+        let running: Vec<&Running> = self.running.values().chain(&self.transient).collect();
         let refused = held::snapshots::possible(paths, &step.name, volumes.iter().copied(), &running).err();
         Some((volumes.into_iter().map(str::to_owned).collect(), refused))
     }
@@ -201,13 +213,14 @@ impl Scene {
 pub fn run(args: &ApplyArgs, paths: &Paths) -> Result<Exit, Failure> {
     let ApplyArgs { names, dry_run, retry, settle, no_wait, json } = args;
     here_as_root(paths)?;
+    let heed = if *dry_run { None } else { Some(Heed::take()?) };
     // Before anything is read: what is decided must hold when it is done.
     let lock = if *dry_run { None } else { Some(lock(paths, *no_wait)?) };
     if !is_well_written(paths)? {
         return Ok(Exit::Failed);
     }
     let scene = look(paths, names, *retry, &BTreeSet::new())?;
-    let Some(lock) = lock else {
+    let Some((lock, heed)) = lock.zip(heed) else {
         let rows: Vec<Row<'_>> = scene.steps.iter().map(|step| Row::new(step, None)).collect();
         print(&if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&scene.steps) })?;
         return Ok(if scene.is_refused() { Exit::Failed } else { Exit::Done });
@@ -216,7 +229,7 @@ pub fn run(args: &ApplyArgs, paths: &Paths) -> Result<Exit, Failure> {
         print(&table(&scene.steps))?;
     }
     let told = |name: &ContainerName, outcome: &Outcome| tell(*json, name, outcome);
-    let work = Work { paths, scene: &scene, settle: *settle, reload: true, told: &told };
+    let work = Work { paths, scene: &scene, settle: *settle, reload: true, heed: &heed, told: &told };
     let outcomes = work.all(lock)?;
     let held = scene.steps.iter().any(|step| step.action == Action::Held);
     let well = outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_)));
@@ -257,15 +270,66 @@ pub(in crate::cli) fn is_well_written(paths: &Paths) -> Result<bool, Failure> {
 /// The lock of [`held::apply`], with a word to who has to wait.
 pub(in crate::cli) fn lock(paths: &Paths, no_wait: bool) -> Result<held::Applying, Failure> {
     let by = |process: Option<u32>| process.map(|id| format!(" (process {id})")).unwrap_or_default();
-    if no_wait && held::is_applying(paths) {
-        return Err(Busy { by: by(held::applier(paths)) }.into());
-    }
-    let waits = |process| {
-        complain(&format!("waiting for another `wharf apply`{}\n", by(process)));
+    let lock = if no_wait {
+        let lock = held::try_apply(paths).map_err(LockError)?;
+        lock.ok_or_else(|| Busy { by: by(held::applier(paths)) })?
+    } else {
+        let waits = |process| {
+            complain(&format!("waiting for another `wharf apply`{}\n", by(process)));
+        };
+        held::apply(paths, waits).map_err(LockError)?
     };
-    let lock = held::apply(paths, waits).map_err(LockError)?;
+    let orphans = held::all(paths).values().any(|mark| mark.is_orphaned(Some(lock.run())));
+    if orphans {
+        forget_proved(paths)?;
+    }
     drop_snapshots(paths);
     Ok(lock)
+}
+
+/// Trials that nobody looks at any more, and that have proved themselves since: what they fall back to goes.
+fn forget_proved(paths: &Paths) -> Result<(), Failure> {
+    let systemd = Systemd::connect()?;
+    let settings = plan::check_settings(&generate::settings(paths)).settings;
+    let proved = proved(paths, &systemd, &held::all(paths), &settings)?;
+    for name in &proved {
+        held::forget(paths, name)?;
+    }
+    // A reload since has put the last good plan into the unit.
+    if proved.iter().any(|name| has_held_plan(paths, name)) {
+        systemd.reload()?;
+    }
+    for name in &proved {
+        let _ = last_good::keep_present(paths, name);
+    }
+    Ok(())
+}
+
+/// Whose trials those are. One that is unhealthy hasn't proved itself, however long it is up.
+fn proved(
+    paths: &Paths,
+    systemd: &Systemd,
+    marks: &BTreeMap<ContainerName, Held>,
+    settings: &Settings,
+) -> Result<Vec<ContainerName>, Failure> {
+    let live = held::live(paths);
+    let mut proved = Vec::new();
+    for (name, mark) in marks.iter().filter(|(_, mark)| mark.is_orphaned(live.as_deref())) {
+        let (Some(running), Some(up)) = (running::find(paths, name)?, exec::up_for(paths, name)) else {
+            continue;
+        };
+        let print = fingerprint(&running, settings);
+        let is_proved =
+            running.held.is_none() && mark.has_proved_itself(live.as_deref(), &print, &running.container, up);
+        if !is_proved {
+            continue;
+        }
+        let pulse = systemd.pulse(&name.unit())?;
+        if is_up(&pulse.active) && !health::is_in_trouble(&pulse.text) {
+            proved.push(name.clone());
+        }
+    }
+    Ok(proved)
 }
 
 /// Drops snapshots that are nobody's any more. That one stays is no reason to do nothing else.
@@ -293,19 +357,23 @@ pub(in crate::cli) fn look(
     }
     let everything = generate::check_everything(paths, declared.listing());
     let settings = everything.settings.settings.clone();
-    // What no file declares, and none has to, is nobody's business here.
-    let declared_ones = |running: &Running| !transient::plan(paths, &running.container.name).exists();
-    let running: BTreeMap<ContainerName, Running> = running::all(paths)?
+    // What no file declares, and none has to, is nobody's business here, but for the volumes that it has.
+    let (transient, running): (Vec<Running>, Vec<Running>) = running::all(paths)?
         .into_iter()
-        .filter(declared_ones)
-        .map(|running| (running.container.name.clone(), running))
-        .collect();
+        .partition(|running| transient::plan(paths, &running.container.name).exists());
+    let running: BTreeMap<ContainerName, Running> =
+        running.into_iter().map(|running| (running.container.name.clone(), running)).collect();
     let patterns = ["service", "timer", "socket"]
         .map(|kind| [format!("*-container.{kind}"), format!("*-container@*.{kind}")])
         .concat();
     let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
-    let active = Systemd::connect()?.states(&patterns)?;
-    let marks = held::all(paths);
+    let systemd = Systemd::connect()?;
+    let active = systemd.states(&patterns)?;
+    let mut marks = held::all(paths);
+    // Who only looks has forgotten none of them.
+    for name in proved(paths, &systemd, &marks, &settings)? {
+        marks.remove(&name);
+    }
     let mut all: BTreeSet<ContainerName> =
         everything.containers.iter().map(|(files, _)| files.name.clone()).collect();
     all.extend(running.keys().cloned());
@@ -320,6 +388,7 @@ pub(in crate::cli) fn look(
         settings,
         said: BTreeMap::new(),
         running,
+        transient,
         stale: Vec::new(),
         images: BTreeMap::new(),
         marks,
@@ -338,6 +407,15 @@ pub(in crate::cli) fn look(
             }
             Now::Gone | Now::Broken(_) => None,
         };
+        if let Some((_, version)) = &said {
+            for (path, why) in watched::unseen(&version.files) {
+                complain(&format!(
+                    "warning: {name} isn't restarted when {} changes, which can't be looked at: {why}\n",
+                    path.display()
+                ));
+            }
+        }
+        let loaded = loaded_plan(paths, &name);
         let step = decide(View {
             name: &name,
             now: &now,
@@ -352,7 +430,18 @@ pub(in crate::cli) fn look(
             },
             retry,
             own: own.contains(&name),
-            other_socket: said.as_ref().is_some_and(|(container, _)| other_socket(paths, &name, container)),
+            other_socket: said
+                .as_ref()
+                .zip(loaded.as_ref())
+                .is_some_and(|((container, _), plan)| plan.container.socket != container.socket),
+            was_job: [loaded.as_ref(), generate::last_good(paths, &name).as_ref()]
+                .into_iter()
+                .flatten()
+                .any(|plan| plan.container.kind == Kind::Job),
+            lost_timer: match said.as_ref().is_some_and(|(container, _)| container.timer.is_none()) {
+                true => lost_timer(&systemd, &scene.active, &name, loaded.as_ref())?,
+                false => None,
+            },
         });
         match (step, said) {
             (Some(step), said) => {
@@ -413,10 +502,26 @@ fn is_stale(paths: &Paths, mark: Option<&Held>, now: &Now, version: Option<&Fing
     })
 }
 
-/// Whether the unit of a container's socket, as systemd has it, is to become another one.
-fn other_socket(paths: &Paths, name: &ContainerName, container: &Container) -> bool {
-    let text = std::fs::read_to_string(paths.plan(name.as_str())).unwrap_or_default();
-    serde_json::from_str(&text).is_ok_and(|plan: plan::Plan| plan.container.socket != container.socket)
+/// The plan that a container's unit has, as systemd has it.
+fn loaded_plan(paths: &Paths, name: &ContainerName) -> Option<plan::Plan> {
+    let text = std::fs::read_to_string(paths.plan(name.as_str())).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// The timer of a container whose files say none any more, where it goes on: systemd still has it from them, or has lost
+/// its file at a reload. One with a file is somebody's own.
+fn lost_timer(
+    systemd: &Systemd,
+    active: &BTreeMap<String, String>,
+    name: &ContainerName,
+    loaded: Option<&plan::Plan>,
+) -> Result<Option<String>, Failure> {
+    let timer = timer_unit(name);
+    if active.get(&timer).is_none_or(|state| state == "inactive" || state == "failed") {
+        return Ok(None);
+    }
+    let is_ours = loaded.is_some_and(|plan| plan.container.timer.is_some()) || !systemd.has_file(&timer)?;
+    Ok(is_ours.then_some(timer))
 }
 
 /// The container that a timer or socket starts.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::decide::{Action, Step, leads_to, waves};
+use super::heed::Heed;
 use super::{Scene, drop_snapshots};
 use crate::bus::{BusError, Pulse, Systemd};
 use crate::check::{Container, Health, RootSource};
@@ -41,6 +42,9 @@ const DOUBT_MAX: Duration = Duration::from_secs(300);
 /// How often it is looked at meanwhile: more often than systemd starts again what has crashed, after which it doesn't
 /// know any more how that ended.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How the `SubState` of what systemd is about to start again begins.
+const AUTO_RESTART: &str = "auto-restart";
 
 /// How long after it was put back the last good plan is looked at.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -107,6 +111,8 @@ pub(in crate::cli) struct Work<'a> {
     pub(in crate::cli) settle: Option<Duration>,
     /// Files may have changed, and systemd is to read them.
     pub(in crate::cli) reload: bool,
+    /// Whether it was told to end meanwhile.
+    pub(in crate::cli) heed: &'a Heed,
     /// Is told of each outcome as it comes.
     pub(in crate::cli) told: &'a (dyn Fn(&ContainerName, &Outcome) + Sync),
 }
@@ -196,6 +202,7 @@ impl Work<'_> {
             state: State::Waiting,
             run: run.to_owned(),
             at: now(),
+            settle: self.settle.map(|time| time.as_secs()),
             why: None,
             tried: version.clone(),
             good,
@@ -227,6 +234,10 @@ impl Work<'_> {
                 Ok(other) => return Outcome::Failed(format!("systemd says of the stop of {unit}: {other}")),
                 Err(error) => return Outcome::Failed(chain(error)),
             }
+        }
+        // It is only its timer that no file declares.
+        if self.scene.said.contains_key(&step.name) {
+            return Outcome::Applied(format!("{} is stopped", step.units.join(" and ")));
         }
         // Declared again, it is new, and nothing that somebody has stopped.
         exec::forget_starts(self.paths, &step.name);
@@ -357,6 +368,13 @@ impl Work<'_> {
 
     /// Restarts or starts one, and puts back what ran before where it fails.
     fn bring(&self, step: &Step, mark: Option<&Held>, reload: &Mutex<()>) -> Outcome {
+        match self.heed.begin(&step.name) {
+            Some(_finished) => self.bring_now(step, mark, reload),
+            None => Outcome::NotTried("it was told to end before its turn".to_owned()),
+        }
+    }
+
+    fn bring_now(&self, step: &Step, mark: Option<&Held>, reload: &Mutex<()>) -> Outcome {
         let systemd = match Systemd::connect() {
             Ok(systemd) => systemd,
             Err(error) => return Outcome::NotTried(chain(&error)),
@@ -383,7 +401,7 @@ impl Work<'_> {
             && !held::snapshots::are_taken(self.paths, &mark);
         match self.put_back(&systemd, step, mark, &why, is_untried, reload) {
             Ok(()) => Outcome::RolledBack(why),
-            Err(then) => Outcome::Failed(format!("{why}; and its last good plan doesn't run: {then}")),
+            Err(then) => Outcome::Failed(format!("{why}; and {then}")),
         }
     }
 
@@ -430,8 +448,18 @@ impl Work<'_> {
     ) -> Result<String, Unproved> {
         let failed = |error: BusError| Unproved::Failed(chain(&error));
         let own = |unit: &String| *unit == step.unit;
+        let container = self.scene.said.get(&step.name).map(|(container, _)| container);
         if self.is_elsewhere(step, mark) {
-            self.sockets_anew(systemd, &step.name).map_err(Unproved::Failed)?;
+            let wanted = container.is_some_and(|container| container.socket.is_some());
+            sockets_anew(systemd, &step.name, wanted).map_err(Unproved::Failed)?;
+        }
+        for unit in &step.stops {
+            match systemd.stop(unit).map_err(failed)?.as_str() {
+                "done" => drop(systemd.reset(unit)),
+                other => {
+                    return Err(Unproved::Failed(format!("systemd says of the stop of {unit}: {other}")));
+                }
+            }
         }
         for unit in step.units.iter().filter(|unit| !own(unit)) {
             match systemd.start(unit).map_err(failed)?.as_str() {
@@ -442,14 +470,14 @@ impl Work<'_> {
             }
         }
         if !step.units.iter().any(own) {
-            return Ok(format!("{} is up", step.units.join(" and ")));
+            return Ok(match step.units.as_slice() {
+                [] => "stopped: it is a job".to_owned(),
+                units => format!("{} is up", units.join(" and ")),
+            });
         }
-        let container = self.scene.said.get(&step.name).map(|(container, _)| container);
-        // What was counted before isn't this attempt's. One that isn't loaded has nothing to forget.
-        let _ = systemd.reset(&step.unit);
-        let job = systemd.restart(&step.unit).map_err(failed)?;
+        let (job, before) = restart(systemd, &step.unit).map_err(failed)?;
         let took = began.elapsed();
-        prove(systemd, &step.unit, &job, Watched::of(container, self.settle))?;
+        prove(systemd, &step.unit, &job, before, Watched::of(container, self.settle))?;
         Ok(format!("runs, ready after {:.1} s", took.as_secs_f64()))
     }
 
@@ -458,24 +486,6 @@ impl Work<'_> {
         let said = self.scene.said.get(&step.name).map(|(container, _)| &container.socket);
         let moves = mark.zip(said).is_some_and(|(mark, said)| mark.good.container.socket != *said);
         moves || step.keys.iter().any(|key| key == "socket")
-    }
-
-    /// A socket that is up keeps listening where it did, and can't be changed while what it starts runs.
-    fn sockets_anew(&self, systemd: &Systemd, name: &ContainerName) -> Result<(), String> {
-        let socket = socket_unit(name);
-        let was = self.scene.active.get(&socket).is_some_and(|state| state == "active");
-        let is = self.scene.said.get(name).is_some_and(|(container, _)| container.socket.is_some());
-        if was {
-            systemd.stop(&name.unit()).map_err(|error| chain(&error))?;
-            systemd.stop(&socket).map_err(|error| chain(&error))?;
-        }
-        if is {
-            match systemd.start(&socket).map_err(|error| chain(&error))?.as_str() {
-                "done" => {}
-                other => return Err(format!("systemd says of the start of {socket}: {other}")),
-            }
-        }
-        Ok(())
     }
 
     /// From here on whoever starts it starts the last good plan, whatever the files say by now: systemd itself may be
@@ -490,7 +500,8 @@ impl Work<'_> {
         reload: &Mutex<()>,
     ) -> Result<(), String> {
         (mark.state, mark.at, mark.why) = (State::PuttingBack, now(), Some(why.to_owned()));
-        self.keep(&mark)?;
+        let unwritten = |why| format!("its last good plan isn't started: {why}");
+        self.keep(&mark).map_err(unwritten)?;
         let done = self.bring_back(systemd, step, &mark, reload);
         let over = if is_untried { mark.untried() } else { mark.failed(self.version(&step.name).as_ref()) };
         self.keep(&over)?;
@@ -504,27 +515,28 @@ impl Work<'_> {
         mark: &Held,
         reload: &Mutex<()>,
     ) -> Result<(), String> {
-        {
+        let not = |why: String| format!("its last good plan doesn't run: {why}");
+        // Without either the service is still brought back: the executor reads the mark as well, and whoever had to be
+        // stopped must not stay so.
+        let reloaded = {
             let _one_at_a_time = reload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            systemd.reload().map_err(|error| chain(&error))?;
-        }
-        if self.is_elsewhere(step, Some(mark)) {
-            let socket = socket_unit(&step.name);
-            systemd.stop(&step.unit).and_then(|_| systemd.stop(&socket)).map_err(|error| chain(&error))?;
-            if mark.good.container.socket.is_some() {
-                systemd.start(&socket).map_err(|error| chain(&error))?;
-            }
-        }
-        let _ = systemd.reset(&step.unit);
-        let job = systemd.restart(&step.unit).map_err(|error| chain(&error))?;
+            systemd.reload().map_err(|error| chain(&error))
+        };
+        let sockets = match self.is_elsewhere(step, Some(mark)) {
+            true => sockets_anew(systemd, &step.name, mark.good.container.socket.is_some()),
+            false => Ok(()),
+        };
+        let (job, before) = restart(systemd, &step.unit).map_err(|error| not(chain(&error)))?;
         let watched = Watched::of(Some(&mark.good.container), Some(AGAIN));
-        prove(systemd, &step.unit, &job, watched).map_err(Unproved::words)?;
+        prove(systemd, &step.unit, &job, before, watched).map_err(|unproved| not(unproved.words()))?;
         match running::find(self.paths, &step.name) {
             Ok(Some(running)) if running.held.is_none() => {
-                Err("what its files say was started again in its place".to_owned())
+                Err(not("what its files say was started again in its place".to_owned()))
             }
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("what was started can't be read: {error}")),
+            Ok(_) => reloaded
+                .and(sockets)
+                .map_err(|why| format!("its last good plan runs, but not as it was: {why}")),
+            Err(error) => Err(not(format!("what was started can't be read: {error}"))),
         }
     }
 
@@ -535,8 +547,36 @@ impl Work<'_> {
     }
 }
 
+/// A socket that is up keeps listening where it did, and systemd starts none while what it would start runs: so that is
+/// stopped as well, whether it had sockets before or not. The sockets go first, as a client would have it start again.
+fn sockets_anew(systemd: &Systemd, name: &ContainerName, wanted: bool) -> Result<(), String> {
+    let socket = socket_unit(name);
+    for unit in [&socket, &name.unit()] {
+        systemd.stop(unit).map_err(|error| chain(&error))?;
+    }
+    if !wanted {
+        return Ok(());
+    }
+    match systemd.start(&socket).map_err(|error| chain(&error))?.as_str() {
+        "done" => Ok(()),
+        other => Err(format!("systemd says of the start of {socket}: {other}")),
+    }
+}
+
+/// Restarts a unit; gives what its job came to, and what systemd's count of its own restarts was before.
+fn restart(systemd: &Systemd, unit: &str) -> Result<(String, u32), BusError> {
+    // One that systemd is about to start again would count as restarted by it.
+    if systemd.pulse(unit)?.sub.starts_with(AUTO_RESTART) {
+        systemd.stop(unit)?;
+    }
+    // What was counted until now isn't this attempt's. One that isn't loaded has nothing to forget.
+    let _ = systemd.reset(unit);
+    let before = systemd.pulse(unit)?.restarts;
+    Ok((systemd.restart(unit)?, before))
+}
+
 /// Whether the unit of a container, as systemd has it, is that of its last good plan.
-fn has_held_plan(paths: &Paths, name: &ContainerName) -> bool {
+pub(in crate::cli) fn has_held_plan(paths: &Paths, name: &ContainerName) -> bool {
     let text = std::fs::read_to_string(paths.plan(name.as_str())).unwrap_or_default();
     serde_json::from_str(&text).is_ok_and(|plan: plan::Plan| plan.held.is_some())
 }
@@ -605,10 +645,14 @@ impl Watched {
     fn verdict(self, now: &Pulse, waited: Duration) -> Option<Result<(), Unproved>> {
         let Self { settle, idles } = self;
         let Pulse { active, sub, restarts, restart, text, result, .. } = now;
+        // Before its state: what is stopped for that is on its way down, or ended, as if somebody had stopped it.
+        if health::state_of(text) == Some(UNHEALTHY) {
+            return Some(Err(Unproved::Failed(format!("it became unhealthy ({text})"))));
+        }
         let is_first = *restarts == 0;
         let is_well = result == "success" && is_first;
-        // Whatever it ends with, systemd starts it again, unless somebody has stopped it.
-        let always = restart == "always" && is_first && result != "start-limit-hit";
+        // Whatever else it ends with, systemd starts it again, unless somebody has stopped it.
+        let always = restart == "always" && is_first && result != "start-limit-hit" && !stays_down(now);
         match active.as_str() {
             "active" | "reloading" if is_first => {}
             // Only afterwards it is seen which of the two it was.
@@ -617,21 +661,28 @@ impl Watched {
             "inactive" | "failed" if always => {
                 return Some(Err(Unproved::Others("somebody has stopped it meanwhile".to_owned())));
             }
-            "activating" if is_first && !sub.starts_with("auto-restart") => {
+            "activating" if is_first && !sub.starts_with(AUTO_RESTART) => {
                 return Some(Err(Unproved::Others("somebody has restarted it meanwhile".to_owned())));
             }
             _ => return Some(Err(Unproved::Failed(reason(now, "done")))),
-        }
-        if health::state_of(text) == Some(UNHEALTHY) {
-            return Some(Err(Unproved::Failed(format!("it became unhealthy ({text})"))));
         }
         let is_over = waited >= settle && (!health::is_doubtful(text) || waited >= settle + DOUBT_MAX);
         is_over.then_some(Ok(()))
     }
 }
 
+/// Whether a unit has ended with what `RestartPreventExitStatus=` names, and badly: by itself, and for good.
+fn stays_down(pulse: &Pulse) -> bool {
+    let Pulse { result, exit: (code, status), prevented: (statuses, signals), .. } = pulse;
+    // waitid(2), see below.
+    let named = if *code == 1 { statuses } else { signals };
+    result != "success" && *code != 0 && named.contains(status)
+}
+
 /// Watches a unit whose job is over until it has proved itself.
-fn prove(systemd: &Systemd, unit: &str, job: &str, watched: Watched) -> Result<(), Unproved> {
+/// `before` is systemd's count of its restarts before the job: what crashes at once may be started again before the first
+/// look.
+fn prove(systemd: &Systemd, unit: &str, job: &str, before: u32, watched: Watched) -> Result<(), Unproved> {
     let pulse = || systemd.pulse(unit).map_err(|error: BusError| Unproved::Failed(chain(&error)));
     match job {
         "done" => {}
@@ -642,8 +693,6 @@ fn prove(systemd: &Systemd, unit: &str, job: &str, watched: Watched) -> Result<(
         other => return Err(Unproved::Failed(reason(&pulse()?, other))),
     }
     let ready = Instant::now();
-    // Not from nothing: a restart of what systemd was about to restart counts as one of its own.
-    let before = pulse()?.restarts;
     let mut end = None;
     loop {
         let mut now = pulse()?;
@@ -757,6 +806,42 @@ mod tests {
         assert_eq!(of("- no", ("failed exit-code", "failed"), 0, 2), status);
         assert_eq!(of("- no", ("deactivating exit-code", "stop-post"), 0, 2), status);
         assert_eq!(of("- on-failure", ("inactive", "dead"), 0, 2), "failed: its program ended");
+    }
+
+    /// systemd doesn't start it again, and nobody has stopped it.
+    #[test]
+    fn what_is_not_started_again() {
+        let watched = Watched::of(None, None);
+        let of = |active: &str, result: &str, exit, text: &str| {
+            let pulse = Pulse {
+                active: active.into(),
+                result: result.into(),
+                restart: "always".into(),
+                exit,
+                text: text.into(),
+                prevented: (vec![193], vec![9]),
+                ..Pulse::default()
+            };
+            watched.verdict(&pulse, Duration::ZERO)
+        };
+        let failed = |why: &str| Some(Err(Unproved::Failed(why.to_owned())));
+        let unhealthy = "it became unhealthy (Health: unhealthy: 1 of 1 failed)";
+        for (active, result, exit) in [
+            ("active", "success", (0, 0)),
+            ("deactivating", "success", (0, 0)),
+            ("failed", "exit-code", (1, 193)),
+        ] {
+            assert_eq!(of(active, result, exit, "Health: unhealthy: 1 of 1 failed"), failed(unhealthy));
+        }
+        let status = "its program ended with status 193";
+        assert_eq!(of("deactivating", "exit-code", (1, 193), ""), failed(status));
+        assert_eq!(of("failed", "exit-code", (1, 193), ""), failed(status));
+        assert_eq!(of("failed", "signal", (2, 9), ""), failed("its program was ended by signal 9"));
+        // Somebody has.
+        let others = Some(Err(Unproved::Others("somebody has stopped it meanwhile".to_owned())));
+        assert_eq!(of("failed", "exit-code", (1, 9), ""), others);
+        assert_eq!(of("failed", "signal", (2, 15), ""), others);
+        assert_eq!(of("inactive", "success", (1, 0), "Health: healthy"), others);
     }
 
     #[test]

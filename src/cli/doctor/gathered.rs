@@ -16,6 +16,7 @@ use crate::generate;
 use crate::held;
 use crate::host::Paths;
 use crate::image::Store;
+use crate::journal::{KINDS, Kind};
 use crate::lease;
 use crate::net::nft::NFT;
 use crate::registry;
@@ -61,6 +62,10 @@ pub(super) fn all(
         |name: &String| troubled.iter().any(|it| it == name || name.ends_with('@') && it.starts_with(name));
     names.sort_by_key(|name| !is_troubled(name));
     names.iter().for_each(|name| secrets.is_plain(name));
+    let sealed = match journal && paths.are_this_hosts() {
+        true => unseal(paths, &units, &mut secrets),
+        false => BTreeSet::new(),
+    };
     let mut gathered = Gathered { secrets, files: Vec::new(), left_out: Vec::new(), begun: Instant::now() };
     gathered.text("doctor.txt", lines);
     gathered.json("doctor.json", doctor.clone());
@@ -109,7 +114,7 @@ pub(super) fn all(
         systemd(&mut gathered);
         gathered.program("nft.txt", NFT, &["list", "table", "inet", "wharf"]);
         if journal {
-            self::journal(&mut gathered, &names);
+            self::journal(&mut gathered, &names, &sealed);
         }
     }
     gathered.finish(journal)
@@ -291,13 +296,7 @@ fn secrets(paths: &Paths, files: &[OwnFile], units: &[(String, String)]) -> Secr
         value.iter().for_each(|value| learn_plan(value, &mut secrets, &mut named));
     }
     for path in named.iter().flat_map(|path| every(&paths.host(path))).chain(credentials(paths)) {
-        let Some(text) = text(&path) else { continue };
-        redact::environment_file(&text, &mut secrets);
-        redact::logins(&text, &mut secrets);
-        // A credential is all of its file.
-        if text.len() < CREDENTIAL_MAX {
-            secrets.learn(&text);
-        }
+        text(&path).iter().for_each(|text| learn_file(text, &mut secrets));
     }
     // Of who asks, and of root, who the units run as.
     let home = std::env::var_os("HOME").map(PathBuf::from).into_iter().chain([paths.host("/root")]);
@@ -309,20 +308,107 @@ fn secrets(paths: &Paths, files: &[OwnFile], units: &[(String, String)]) -> Secr
     secrets
 }
 
+/// A file of secrets of whatever kind.
+fn learn_file(text: &str, secrets: &mut Secrets) {
+    redact::environment_file(text, secrets);
+    redact::logins(text, secrets);
+    // A credential is all of its file.
+    if text.len() < CREDENTIAL_MAX {
+        secrets.learn(text);
+    }
+}
+
+/// Learns encrypted credentials that systemd has decrypted for nobody at the moment: it takes them away with the end of
+/// a run, and the last words of a program may have them. Gives units of which not all can be read: the key may be in a
+/// TPM, or gone.
+fn unseal(paths: &Paths, units: &[(String, String)], secrets: &mut Secrets) -> BTreeSet<String> {
+    let begun = Instant::now();
+    let mut sealed = BTreeSet::new();
+    for (path, text) in units {
+        let Some(unit) = unit_of(Path::new(path)) else { continue };
+        if paths.host("/run/credentials").join(&unit).is_dir() {
+            continue;
+        }
+        for place in redact::encrypted_in_unit(text) {
+            let files = place.map(|place| encrypted(paths, &place)).unwrap_or_default();
+            let mut is_read = !files.is_empty();
+            for file in files {
+                let left = LIMIT.saturating_sub(begun.elapsed());
+                // Whatever it is called: it is for nobody but this.
+                let arguments = ["decrypt", "--name=", &file.to_string_lossy(), "-"];
+                match output("systemd-creds", &arguments, left, CREDENTIAL_MAX as u64) {
+                    Ok(text) if !text.is_empty() => learn_file(&text, secrets),
+                    _ => is_read = false,
+                }
+            }
+            if !is_read {
+                sealed.insert(unit.clone());
+            }
+        }
+    }
+    sealed
+}
+
+/// The unit that a file is of, or a drop-in; of an instance, its template.
+fn unit_of(path: &Path) -> Option<String> {
+    let own = path.file_name()?.to_str()?;
+    let folder = path.parent()?.file_name()?.to_str()?;
+    Some(template(folder.strip_suffix(".d").unwrap_or(own)))
+}
+
+/// An instance's template, or the unit itself.
+fn template(unit: &str) -> String {
+    match (unit.split_once('@'), unit.rsplit_once('.')) {
+        (Some((name, _)), Some((_, kind))) => format!("{name}@.{kind}"),
+        _ => unit.to_owned(),
+    }
+}
+
+/// The files of an encrypted credential, by its path or its name in systemd's stores (systemd.exec(5)). Those of the
+/// stores for plain ones are learnt as they are.
+fn encrypted(paths: &Paths, place: &str) -> Vec<PathBuf> {
+    let stores = ["/etc", "/run", "/usr/lib"].map(|store| paths.host(store).join("credstore.encrypted"));
+    let places = match place.starts_with('/') {
+        true => vec![paths.host(place)],
+        false => stores.iter().map(|store| store.join(place)).collect(),
+    };
+    places.iter().flat_map(|place| every(place)).filter(|file| file.is_file()).collect()
+}
+
 /// Larger ones are no passwords, and each of their lines would be looked for: keys and lists of certificates.
 const CREDENTIAL_MAX: usize = 64 << 10;
 
-/// A file, or all that a template's instances may have in its place: what `%i` stands for is a part of one name.
+/// A file, or all that a template's instances may have in its place: what a specifier stands for is a part of one name,
+/// of the file's or of a folder's above it.
 fn every(path: &Path) -> Vec<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let Some((begins, rest)) = name.split_once('%') else { return vec![path.to_owned()] };
-    let ends = rest.rsplit_once('%').map_or(rest, |(_, rest)| rest);
-    let ends = ends.get(1..).unwrap_or_default();
-    let fits = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.len() >= begins.len() + ends.len() && name.starts_with(begins) && name.ends_with(ends)
+    let mut found = vec![PathBuf::new()];
+    for part in path.components() {
+        let pattern = part.as_os_str().to_string_lossy();
+        found = if pattern.contains('%') {
+            let is_one =
+                |path: &PathBuf| path.file_name().is_some_and(|name| fits(&pattern, &name.to_string_lossy()));
+            found.iter().flat_map(|folder| below(folder)).filter(is_one).collect()
+        } else {
+            found.iter().map(|folder| folder.join(part)).collect()
+        };
+    }
+    found
+}
+
+/// Whether a name may be what a pattern says: in a template `%%` is one and `%` with a letter anything, elsewhere it is
+/// itself.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((begins, rest)) = pattern.split_once('%').filter(|_| pattern != name) else {
+        return pattern == name;
     };
-    below(path.parent().unwrap_or(path)).into_iter().filter(fits).collect()
+    let Some(name) = name.strip_prefix(begins) else { return false };
+    if let Some(rest) = rest.strip_prefix('%') {
+        return name.strip_prefix('%').is_some_and(|name| fits(rest, name));
+    }
+    let mut rest = rest.chars();
+    rest.next();
+    let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+    ends.any(|at| fits(rest.as_str(), &name[at..]))
 }
 
 /// Credentials: where units find those that are named without a path, and what running containers have been given, also
@@ -421,7 +507,7 @@ fn systemd(gathered: &mut Gathered) {
     gathered.program("systemd-version.txt", "systemctl", &["--version"]);
 }
 
-fn journal(gathered: &mut Gathered, names: &[String]) {
+fn journal(gathered: &mut Gathered, names: &[String], sealed: &BTreeSet<String>) {
     const WAY: [&str; 8] = ["-q", "--no-pager", "--no-hostname", "-b", "-o", "short-iso", "-n", LINES];
     let own = ["-u", "wharf-*"];
     gathered.program("journal/wharf.txt", "journalctl", &[&WAY[..], &own].concat());
@@ -431,9 +517,62 @@ fn journal(gathered: &mut Gathered, names: &[String]) {
         // Of a template, all of its instances.
         let unit =
             if container.is_template() { container.unit().replace("@.", "@*.") } else { container.unit() };
-        gathered.program(&format!("journal/{name}.txt"), "journalctl", &[&WAY[..], &["-u", &unit]].concat());
+        let file = format!("journal/{name}.txt");
+        let mut way = [&WAY[..], &["-u", &unit]].concat();
+        // What systemd says, and Wharf of what failed, unless a check's last words are in it; a program's own words may
+        // be anything.
+        let kinds = KINDS.iter().filter(|(kind, _)| !matches!(kind, Kind::Late | Kind::Unhealthy));
+        let failures: Vec<String> = kinds.map(|(_, id)| format!("MESSAGE_ID={id}")).collect();
+        if sealed.contains(&template(&container.unit())) {
+            way.extend(["_PID=1", "+"].into_iter().chain(failures.iter().map(String::as_str)));
+            gathered.without(&file, "what the program said: it has credentials that can't be decrypted here");
+        }
+        gathered.program(&file, "journalctl", &way);
     }
     if let Some(more) = names.len().checked_sub(CONTAINERS_MAX).filter(|more| *more > 0) {
         gathered.without("journal", &format!("{more} more containers"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_templates() {
+        for (pattern, name, is) in [
+            ("web-%i.env", "web-blue.env", true),
+            ("web-%i.env", "web.env", false),
+            ("%i", "blue", true),
+            ("%i-%i.env", "a-a.env", true),
+            ("%i-%i.env", "aa.env", false),
+            ("100%%-%i", "100%-blue", true),
+            ("100%%-%i", "100-blue", false),
+            // In a file that is no template's.
+            ("100%", "100%", true),
+            ("100%%", "100%%", true),
+        ] {
+            assert_eq!(fits(pattern, name), is, "{pattern} {name}");
+        }
+        let root = tempfile::tempdir().expect("a folder");
+        for path in ["blue/env", "red/env", "red/other"] {
+            let path = root.path().join("wharf").join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, "").expect("written");
+        }
+        let found = every(&root.path().join("wharf/%i/env"));
+        assert_eq!(found, ["blue", "red"].map(|name| root.path().join("wharf").join(name).join("env")));
+        assert_eq!(every(Path::new("/a/b")), [Path::new("/a/b")]);
+    }
+
+    #[test]
+    fn units_of_files() {
+        for (path, unit) in [
+            ("/run/systemd/generator/web-container.service", "web-container.service"),
+            ("/etc/systemd/system/web-container.service.d/x.conf", "web-container.service"),
+            ("/etc/systemd/system/web-container@blue.service.d/x.conf", "web-container@.service"),
+        ] {
+            assert_eq!(unit_of(Path::new(path)).as_deref(), Some(unit));
+        }
     }
 }

@@ -13,6 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::format::{Form, Shape};
 use super::output::{Exit, Failure, coloured, complain, plain, print};
 use crate::doctor::facts::Containers;
 use crate::doctor::judge::{judge, worst};
@@ -60,14 +61,18 @@ that may have any; of commands all but the program and the names of options;
 logins and queries in addresses. Environment files, credentials, logins at
 registries, and what is in volumes and images are not in it at all. What such
 files and keys hold is also hidden where it is found in the journal, and so is
-there what looks like a password, a token or a private key. A secret of three
-characters, or a number of five digits, can't be told from other words. Names,
-paths, addresses, ports, sizes and times are kept, and whatever else programs
-say: look through journal/ before you give it away, or use --no-journal.
+there what looks like a password, a token or a private key. Can't be told from
+other words: an argument that is a plain word, a secret of three characters, a
+number of five digits. Of a container that doesn't run, with encrypted
+credentials that can't be decrypted, there is only what systemd and Wharf say.
+Names, paths, addresses, ports, sizes and times are kept, and whatever else
+programs say: look through journal/ before you give it away, or use
+--no-journal.
 
 Examples:
   wharf doctor
   wharf doctor --json | jq -r '.checks[] | select(.state != \"ok\") | .message'
+  wharf doctor --format '{state} {topic}'
   sudo wharf doctor --report
   sudo wharf doctor --report /root/wharf.tar.gz --no-journal
 
@@ -85,11 +90,10 @@ errors, or where the archive can't be written; 2 for wrong usage.";
 
 /// Look for what keeps containers from running on this host, and say what to do about it
 #[derive(Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, mut_arg("json", |arg| arg.help("One object, as below")))]
 pub struct DoctorArgs {
-    /// One object, as below
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
     /// Write an archive for a bug report as well, here or to FILE, which must not be there yet
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     report: Option<Option<PathBuf>>,
@@ -97,6 +101,9 @@ pub struct DoctorArgs {
     #[arg(long, requires = "report")]
     no_journal: bool,
 }
+
+/// The keys of a line.
+const KEYS: &[&str] = &["topic", "state", "message", "hint"];
 
 /// What `--json` prints, and an archive has.
 #[derive(Serialize)]
@@ -119,7 +126,8 @@ struct TakesRoot;
 
 /// Runs the command.
 pub fn run(args: &DoctorArgs, paths: &Paths) -> Result<Exit, Failure> {
-    let DoctorArgs { json, report, no_journal } = args;
+    let DoctorArgs { form, report, no_journal } = args;
+    let shape = form.shape(KEYS)?;
     if report.is_some() && paths.are_this_hosts() && !look::is_root() {
         return Err(TakesRoot.into());
     }
@@ -142,13 +150,13 @@ pub fn run(args: &DoctorArgs, paths: &Paths) -> Result<Exit, Failure> {
     };
     spinner.finish_and_clear();
     let exit = if worst(&lines) == State::Error { Exit::Failed } else { Exit::Done };
-    let text = if *json {
+    let text = if shape == Shape::Json {
         serde_json::to_string_pretty(&said(&lines, written))? + "\n"
     } else {
         if let Some(file) = &written {
             complain(&format!("the report is {}: look through it before you give it away\n", file.display()));
         }
-        people(&lines, coloured(&io::stdout()))
+        shape.text(&lines, || people(&lines, coloured(&io::stdout())))?
     };
     // Whoever closed the pipe has read enough, and wants to know all the same.
     print(&text).map_err(|failure| failure.unread(exit))?;
@@ -232,6 +240,9 @@ mod tests {
              error    systemd          gone\n                          hint: get it back\n\n\
              2 things looked at: 1 error\n"
         );
+        let mut keys = KEYS.to_vec();
+        keys.sort_unstable();
+        assert_eq!(crate::cli::format::keys_of(&lines[1]), keys);
         assert!(people(&lines, true).contains("\x1b[1;31merror  \x1b[0m  systemd"));
         assert!(people(&lines[..1], false).ends_with("\n1 thing looked at: nothing to say\n"));
     }

@@ -23,6 +23,8 @@ pub(in crate::cli) enum Problem {
     LastGoodPlan,
     /// What they say was tried and failed, and it runs with the plan from before.
     HeldBack,
+    /// A `wharf apply` was ended while it tried what they say, which runs, and falls back at its next start.
+    Unproved,
     /// systemd has not read them.
     ReloadDue,
     /// There are none any more.
@@ -44,6 +46,7 @@ impl Problem {
             Self::BadFile => "bad-file",
             Self::LastGoodPlan => "last-good-plan",
             Self::HeldBack => "held-back",
+            Self::Unproved => "unproved",
             Self::ReloadDue => "reload-due",
             Self::FileGone => "file-gone",
             Self::BadPlan => "bad-plan",
@@ -55,6 +58,7 @@ impl Problem {
             Self::BadFile => "bad file",
             Self::LastGoodPlan => "bad file, runs its last good plan",
             Self::HeldBack => "held back, runs its last good plan",
+            Self::Unproved => "unproved, its last good plan starts next",
             Self::ReloadDue => "new, needs daemon-reload",
             Self::FileGone => "its file is gone",
             Self::BadPlan => "plan of another version, needs daemon-reload",

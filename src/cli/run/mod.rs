@@ -45,9 +45,10 @@ Examples:
   wharf run debian:13 cat /etc/os-release
   wharf run --ephemeral debian:13
   echo hello | wharf run debian:13 tr a-z A-Z
-  wharf run -d --name web -p 8080:80 -v data:/var/lib/x -e A=B docker.io/library/nginx:1.27
+  wharf run -d --init -p 8000:80 -v ./site:/www:ro \\
+      docker.io/library/busybox:1.37 busybox httpd -f -h /www
   wharf run --rootfs /srv/machines/sid -- bash
-  wharf run --toml --name web -p 8080:80 nginx:1.27 >/etc/wharf/containers/web.toml
+  wharf run --toml --name db -v db:/data -e A=B postgresql:17 >/etc/wharf/containers/db.toml
 
 It is a service like those of container files: systemctl stop, journalctl -u and `wharf exec` know it, and what holds \
 for a file without a key holds here: the root is read-only, and root inside is nobody outside. Only \
@@ -73,7 +74,10 @@ Exit status:
 
 /// Run a container that no file declares, until it ends
 ///
-/// Every option but the first few is a key of the container file, and takes what the key takes.
+/// Every option but the first few is a key of the container file, and takes what the key takes. A key that takes a list
+/// or a table has its option once for each element: -p 80:80 -p 443:443, -e A=1 -e B=2. Of others the last counts. One
+/// --health.command is a text for the image's /bin/sh, several are the words of a program. A path in -v that begins with
+/// a dot is one of the current folder.
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct RunArgs {

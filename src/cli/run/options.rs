@@ -69,11 +69,15 @@ fn value_name(kind: Kind) -> &'static str {
     }
 }
 
+/// What is said first, without its full stop.
+fn first_sentence(doc: &str) -> &str {
+    doc.split(". ").next().unwrap_or(doc).trim_end_matches('.')
+}
+
 fn argument(key: &'static Key) -> Arg {
     let (_, short, others) = NAMES.iter().find(|(path, ..)| *path == key.path).unwrap_or(&("", None, &[]));
-    // One sentence will do; `wharf keys` has the rest.
-    let help = key.doc.split_inclusive(['.', ';', ':']).next().unwrap_or(key.doc);
-    let help = help.trim_end_matches(['.', ';', ':']).replace('`', "");
+    // `wharf keys` has the rest.
+    let help = first_sentence(key.doc).replace('`', "");
     let help = match key.kind {
         Kind::Choice(words) => format!("{help} [{}]", words.join(", ")),
         _ => help,
@@ -305,6 +309,19 @@ mod tests {
         ] {
             let error = parse(words).expect_err("refused");
             assert!(error.contains(says), "{words:?}: {error}");
+        }
+    }
+
+    /// None is cut off within a word that is quoted, a bracket or a list.
+    #[test]
+    fn help_is_whole_sentences() {
+        for key in KEYS.iter().filter(|key| is_option(key)) {
+            let said = first_sentence(key.doc);
+            let whole = said.matches('`').count().is_multiple_of(2)
+                && said.matches('(').count() == said.matches(')').count()
+                && said.contains(' ')
+                && !said.ends_with([':', ';', ',']);
+            assert!(whole, "{}: {said}", key.path);
         }
     }
 

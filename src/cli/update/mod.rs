@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::apply::decide::{Action, good};
+use super::apply::heed::Heed;
 use super::apply::work::{Outcome, Work, fingerprint, is_up};
 use super::apply::{Row, is_well_written, lock, look, table, tell};
 use super::changed::{Now, beside_files, compared, now, snapshot_words};
@@ -145,6 +146,7 @@ struct Shown<'a> {
 pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
     let UpdateArgs { names, dry_run, pin, settle, no_wait, json } = args;
     here_as_root(paths)?;
+    let heed = if *dry_run { None } else { Some(Heed::take()?) };
     let lock = if *dry_run { None } else { Some(lock(paths, *no_wait)?) };
     if !is_well_written(paths)? {
         return Ok(Exit::Failed);
@@ -193,7 +195,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         images = ask.tags(&containers);
         ask.snapshots(&containers, &mut images);
         if !*dry_run {
-            own = ask.fetch(&containers, &mut images, lock.as_ref().map_or("", Applying::run))?;
+            own = ask.fetch(&containers, &mut images, lock.as_ref().map_or("", Applying::run), *settle)?;
         }
         if !*json {
             print(&people(&images))?;
@@ -225,7 +227,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         };
         print(&text)?;
     }
-    let Some(lock) = lock else {
+    let Some((lock, heed)) = lock.zip(heed) else {
         if *json {
             let rows = scene.steps.iter().map(|step| Row::new(step, None)).collect();
             let shown = Shown { images: &images, pins: &pins, containers: rows };
@@ -243,7 +245,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         }
     }
     let told = |name: &ContainerName, outcome: &Outcome| tell(*json, name, outcome);
-    let work = Work { paths, scene: &scene, settle: *settle, reload: *pin, told: &told };
+    let work = Work { paths, scene: &scene, settle: *settle, reload: *pin, heed: &heed, told: &told };
     let outcomes = work.all(lock)?;
     let well = outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_)));
     let exit = if well { exit } else { Exit::Failed };
@@ -457,6 +459,7 @@ impl Ask<'_> {
         containers: &BTreeMap<ContainerName, (Container, Reference)>,
         images: &mut [Asked],
         run: &str,
+        settle: Option<Duration>,
     ) -> Result<BTreeMap<ContainerName, Own>, Failure> {
         let marks = held::all(self.paths);
         let settings = &self.everything.settings.settings;
@@ -479,6 +482,7 @@ impl Ask<'_> {
                     state: State::Waiting,
                     run: run.to_owned(),
                     at: Timestamp::now().to_string(),
+                    settle: settle.map(|time| time.as_secs()),
                     why: None,
                     // Whichever it will be.
                     tried: Fingerprint { image: None, ..version },

@@ -134,21 +134,21 @@ Examples:
   wharf volume prune
   wharf volume prune --yes
   wharf volume prune --yes old-db
+  wharf volume prune --format '{name} {bytes}'
 
-JSON: one object: volumes (name, path, bytes, entries, removed), kept (what stays for another reason than that it is \
+JSON: one object: volumes (name, path, bytes, entries, removed: the keys of --format), kept (what stays for another reason than that it is \
 named, and why).
 
 Exit status: 0 listed, or removed; 1 something stays that should go, as one that was named and has snapshots; 2 for \
-wrong usage.")]
+wrong usage.", mut_arg("json", |arg| arg.help("One object, as below")))]
     Prune {
         /// Only these
         names: Vec<String>,
         /// Remove them, with all that is in them
         #[arg(long)]
         yes: bool,
-        /// As JSON, for programs
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: Form,
     },
     /// Take a snapshot of a volume that nobody uses
     ///
@@ -247,7 +247,7 @@ pub fn run(args: VolumeArgs, paths: &Paths) -> Result<Exit, Failure> {
         Command::Inspect { name, json, size } => list::inspect(paths, &name, json, size),
         Command::Export { name, output, live } => data::export(paths, &name, output.as_deref(), live),
         Command::Import { name, file, replace } => data::import(paths, &name, &file, replace),
-        Command::Prune { names, yes, json } => prune::run(paths, &names, yes, json),
+        Command::Prune { names, yes, form } => prune::run(paths, &names, yes, &form),
         Command::Snapshot { name, label } => snapshots::take(paths, &name, label),
         Command::Snapshots { name, form } => snapshots::list(paths, name.as_deref(), &form),
         Command::Restore { name, label } => snapshots::restore(paths, &name, &label),

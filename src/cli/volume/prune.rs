@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::list::unknown;
 use super::users::Users;
 use super::{VolumesError, busy};
+use crate::cli::format::{Form, Shape};
 use crate::cli::image::size;
 use crate::cli::output::{Exit, Failure, chain, complain, harmless, print};
 use crate::host::Paths;
@@ -23,6 +24,9 @@ struct Gone {
     removed: bool,
 }
 
+/// The keys of a row.
+const KEYS: &[&str] = &["name", "path", "bytes", "entries", "removed"];
+
 #[derive(Debug, Serialize)]
 struct Answer {
     volumes: Vec<Gone>,
@@ -30,7 +34,8 @@ struct Answer {
 }
 
 /// Runs `wharf volume prune`.
-pub(super) fn run(paths: &Paths, names: &[String], yes: bool, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(paths: &Paths, names: &[String], yes: bool, form: &Form) -> Result<Exit, Failure> {
+    let shape = form.shape(KEYS)?;
     let users = Users::of(paths)?;
     let there = volume::names(paths)?;
     for name in names {
@@ -110,14 +115,22 @@ pub(super) fn run(paths: &Paths, names: &[String], yes: bool, json: bool) -> Res
         answer.kept.push(format!("what killed commands have left stays: {}", chain(&error)));
         exit = Exit::Failed;
     }
-    tell(&answer, yes, json).map_err(|failure| failure.unread(exit))?;
+    tell(&answer, yes, shape).map_err(|failure| failure.unread(exit))?;
     Ok(exit)
 }
 
-fn tell(answer: &Answer, yes: bool, json: bool) -> Result<(), Failure> {
-    if json {
+fn tell(answer: &Answer, yes: bool, shape: Shape<'_>) -> Result<(), Failure> {
+    if shape == Shape::Json {
         return print(&(serde_json::to_string_pretty(answer)? + "\n"));
     }
+    print(&shape.text(&answer.volumes, || people(answer, yes))?)?;
+    for why in &answer.kept {
+        complain(&format!("note: {}\n", harmless(why)));
+    }
+    Ok(())
+}
+
+fn people(answer: &Answer, yes: bool) -> String {
     let mut text = String::new();
     for Gone { name, bytes, entries, .. } in &answer.volumes {
         let _ = writeln!(text, "{:>9}  {name}, {entries} files and folders", size(*bytes));
@@ -130,9 +143,19 @@ fn tell(answer: &Answer, yes: bool, json: bool) -> Result<(), Failure> {
             writeln!(text, "{total:>9}  would be free; with --yes that data is removed, for good")
         }
     };
-    print(&text)?;
-    for why in &answer.kept {
-        complain(&format!("note: {}\n", harmless(why)));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::format::keys_of;
+
+    #[test]
+    fn keys_are_those_of_a_volume_that_goes() {
+        let gone = Gone { name: "db".to_owned(), path: "/x".into(), bytes: 1, entries: 1, removed: false };
+        let mut keys = KEYS.to_vec();
+        keys.sort_unstable();
+        assert_eq!(keys_of(&gone), keys);
     }
-    Ok(())
 }

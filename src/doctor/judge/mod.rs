@@ -3,6 +3,7 @@
 mod host;
 mod network;
 mod own;
+mod settings;
 mod systemd;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub fn judge(facts: &Facts) -> Vec<Line> {
         cgroups,
         confinement,
         systemd,
+        settings,
         installed,
         units,
         resolver,
@@ -48,6 +50,7 @@ pub fn judge(facts: &Facts) -> Vec<Line> {
     about(&mut lines, "cgroups", cgroups, host::cgroups);
     about(&mut lines, "confinement", confinement, host::confinement);
     about(&mut lines, "systemd", systemd, systemd::version);
+    about(&mut lines, "settings", settings, settings::settings);
     about(&mut lines, "generator", installed, systemd::generator);
     about(&mut lines, "static units", installed, |installed| systemd::units(installed, units, firewall));
     about(&mut lines, "machined", systemd, |systemd| systemd::machined(systemd, units));

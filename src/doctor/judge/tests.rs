@@ -41,6 +41,11 @@ fn well() -> Facts {
             silent: None,
             machined: true,
         }),
+        // As Fedora has one.
+        settings: Look::Seen(Settings {
+            manager: vec![setting("DefaultTimeoutStartSec", "45s"), setting("DefaultTasksMax", "80%")],
+            services: vec![setting("TimeoutStopFailureMode", "abort"), setting("PrivateTmp", "no")],
+        }),
         installed: Look::Seen(Installed {
             generator: Generator::There("/usr/lib/systemd/system-generators/wharf-generator".to_owned()),
             executor: true,
@@ -103,6 +108,10 @@ fn given(owner: &str, first: u32) -> Given {
     Given { file: "/etc/subuid".to_owned(), owner: owner.to_owned(), first, last: first + 65_535 }
 }
 
+fn setting(key: &str, value: &str) -> Setting {
+    Setting { file: "/etc/x.conf".to_owned(), unit: None, key: key.to_owned(), value: value.to_owned() }
+}
+
 fn disk(size: u64, free: u64) -> Disk {
     Disk {
         what: "images and volumes",
@@ -141,6 +150,7 @@ fn nothing_wrong() {
             "cgroups: v2, with cpuset cpu io memory pids",
             "confinement: AppArmor is on, with the profile wharf-container",
             "systemd: version 257",
+            "settings: no default of systemd's, and no drop-in for services, is in the way",
             "generator: /usr/lib/systemd/system-generators/wharf-generator",
             "static units: all are installed",
             "machined: installed",
@@ -276,6 +286,48 @@ const CASES: &[Case] = &[
         Warning,
         "containers run, and nobody hears of a flushed firewall or new name servers: wharf-network.path does not run",
         |facts| drop(of(&mut facts.units).remove("wharf-network.path")),
+    ),
+    (
+        "settings",
+        Warning,
+        "/etc/x.conf sets User=, PrivateNetwork= for every service: it holds for what starts the container, and may keep it from that",
+        |facts| {
+            let services = &mut of(&mut facts.settings).services;
+            services.extend([setting("User", "nobody"), setting("PrivateNetwork", "yes")]);
+        },
+    ),
+    (
+        "settings",
+        Warning,
+        "/etc/x.conf sets ProtectSystem= for web-container.service: it holds for what starts the container, and may keep it from that",
+        |facts| {
+            let unit = Some("web-container.service".to_owned());
+            of(&mut facts.settings).services.push(Setting { unit, ..setting("ProtectSystem", "strict") });
+        },
+    ),
+    (
+        "settings",
+        Warning,
+        "/etc/x.conf says DefaultTimeoutStartSec=3s: a container that isn't ready by then is stopped again",
+        |facts| of(&mut facts.settings).manager.push(setting("DefaultTimeoutStartSec", "3s")),
+    ),
+    (
+        "settings",
+        Warning,
+        "/etc/x.conf says DefaultTasksMax=64: a container whose file says nothing of tasks has no more processes and threads",
+        |facts| of(&mut facts.settings).manager.push(setting("DefaultTasksMax", "64")),
+    ),
+    (
+        "settings",
+        Warning,
+        "/etc/x.conf says DefaultLimitNOFILE=512:1000: a container whose file says nothing of open files has no more of them",
+        |facts| of(&mut facts.settings).manager.push(setting("DefaultLimitNOFILE", "512:1000")),
+    ),
+    (
+        "settings",
+        Warning,
+        "/etc/x.conf says CapabilityBoundingSet=CAP_NET_ADMIN: systemd itself lacks capabilities then, and a start needs those of root",
+        |facts| of(&mut facts.settings).manager.push(setting("CapabilityBoundingSet", "CAP_NET_ADMIN")),
     ),
     ("machined", Warning, "it has failed: machinectl doesn't know containers", |facts| {
         of(&mut facts.units).insert("systemd-machined.service".to_owned(), "failed".to_owned());

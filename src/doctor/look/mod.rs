@@ -6,6 +6,7 @@
 mod kernel;
 mod network;
 mod own;
+mod settings;
 mod system;
 mod trial;
 
@@ -122,6 +123,7 @@ pub fn look(paths: &Paths, wanted: &Wanted) -> Facts {
         briefly(move || kernel::confinement(&paths, &profiles))
     });
     let systemd = of_host().map(|paths| briefly(move || system::systemd(&paths)));
+    let settings = all().map(|paths| briefly(move || settings::settings(&paths)));
     let installed = all().map(|paths| briefly(move || system::installed(&paths)));
     let resolver = of_host().map(|paths| briefly(move || system::resolver(&paths)));
     let journal = of_host().map(|paths| briefly(move || system::journal(&paths)));
@@ -153,6 +155,7 @@ pub fn look(paths: &Paths, wanted: &Wanted) -> Facts {
         cgroups: seen(cgroups),
         confinement: seen(confinement),
         systemd: seen(systemd),
+        settings: seen(settings),
         installed: seen(installed),
         resolver: seen(resolver),
         journal: seen(journal),

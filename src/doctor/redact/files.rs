@@ -10,7 +10,7 @@ use super::units::{FILE_SETTINGS, is_plain_setting, path_in};
 use super::{LEFT_OUT, Secrets};
 use crate::report::Source;
 use crate::spec::keys::{Kind, Vocabulary};
-use crate::spec::{Data, Document, Entries, Value};
+use crate::spec::{Data, Document, Entries, Value, assignments};
 
 /// What is kept of a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -209,6 +209,13 @@ pub fn named_files(source: &std::sync::Arc<Source>) -> Vec<String> {
 
 /// The values of a file of `NAME=value` lines are learnt; nothing of it is shown.
 pub fn environment_file(text: &str, secrets: &mut Secrets) {
+    // As a start reads them: what a program has is without quotes, and lines that go on are one.
+    let read = assignments(text).or_else(|mistake| {
+        let good: String = text.split_inclusive('\n').take(mistake.saturating_sub(1)).collect();
+        assignments(&good)
+    });
+    read.iter().flatten().for_each(|(_, value)| secrets.learn(value));
+    // As they stand, for what is no such file.
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     for value in lines.filter_map(|line| Some(line.split_once('=')?.1)) {
         secrets.learn(value.trim().trim_matches(['"', '\'']));
@@ -401,6 +408,20 @@ TimeoutStopSec = 20
         assert_eq!(
             secrets.hide("hunter2 hunter3 hunter4 hunter5 YXBwOmh1bnRlcjQ= app"),
             "<left out> <left out> <left out> <left out> <left out> app"
+        );
+    }
+
+    /// A program has what a start reads, and not what is written.
+    #[test]
+    fn files_are_read_as_a_start_reads_them() {
+        let mut secrets = Secrets::default();
+        environment_file(
+            "A=\"hunter\\$\\$one\"\nB=\"hunter\"\"two\"\nC=hunter\\\nthree\nthis is a mistake\nD=hunter4\n",
+            &mut secrets,
+        );
+        assert_eq!(
+            secrets.hide("hunter$$one huntertwo hunterthree hunter4"),
+            "<left out> <left out> <left out> <left out>"
         );
     }
 

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 pub use commands::{command, learn_command};
 pub use files::{environment_file, kernel_line, learn_toml, logins, named_files, toml};
 pub use looks::{hide_looks, is_secret_name};
-pub use units::{learn_unit, named_in_unit, unit};
+pub use units::{encrypted_in_unit, learn_unit, named_in_unit, unit};
 
 /// What stands for what was left out.
 pub const LEFT_OUT: &str = "<left out>";
@@ -49,6 +49,16 @@ impl Secrets {
 
     /// Keeps a value in mind, and its parts: lines, a login in an address, what is assigned in it.
     pub fn learn(&mut self, value: &str) {
+        self.learn_whole(value);
+        // In templates, and to systemd, `%%` is one, and `%i` another word in each instance.
+        if value.contains("%%") || value.contains("%i") {
+            for part in value.replace("%%", HIDDEN).split("%i") {
+                self.learn_whole(&part.replace(HIDDEN, "%"));
+            }
+        }
+    }
+
+    fn learn_whole(&mut self, value: &str) {
         self.keep(value);
         for line in value.lines() {
             self.keep(line);
@@ -296,6 +306,16 @@ mod tests {
         ] {
             assert_eq!(secrets.hide(text), hidden);
         }
+    }
+
+    #[test]
+    fn values_of_templates() {
+        let mut secrets = Secrets::default();
+        ["hunter%%2", "hunter3-%i-hunter4", "hunter%%i5"].iter().for_each(|value| secrets.learn(value));
+        assert_eq!(
+            secrets.hide_known("hunter%2 hunter3-blue-hunter4 hunter%i5"),
+            "<left out> <left out>blue<left out> <left out>"
+        );
     }
 
     #[test]

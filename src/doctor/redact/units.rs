@@ -174,6 +174,21 @@ pub fn named_in_unit(text: &str) -> Vec<String> {
 /// Settings of units that name files of secrets (systemd.exec(5)).
 pub(super) const FILE_SETTINGS: [&str; 3] = ["EnvironmentFile", "LoadCredential", "LoadCredentialEncrypted"];
 
+/// Where the encrypted credentials of a unit are: a path, or a name in systemd's stores; nothing for such as are in no
+/// file of their own, or in any that fits.
+pub fn encrypted_in_unit(text: &str) -> Vec<Option<String>> {
+    let settings = text.lines().filter_map(|line| line.trim().split_once('='));
+    let found = settings.filter_map(|(key, value)| match (key.trim(), value.trim()) {
+        (_, "") => None,
+        ("LoadCredentialEncrypted", value) => {
+            Some(Some(value.split_once(':').map_or(value, |(_, place)| place).to_owned()))
+        }
+        ("SetCredentialEncrypted" | "ImportCredential", _) => Some(None),
+        _ => None,
+    });
+    found.collect()
+}
+
 /// `-/a` where it needn't be there, and `NAME:/a` of credentials.
 pub(super) fn path_in(value: &str) -> Option<String> {
     let path = value.trim_start_matches('-');
@@ -209,6 +224,8 @@ mod tests {
         let unit =
             "[Service]\nEnvironmentFile=-/a\nLoadCredential=x:/b\nLoadCredential=y\nReadOnlyPaths=/c\n";
         assert_eq!(named_in_unit(unit), ["/a", "/b"]);
+        let unit = "[Service]\nLoadCredentialEncrypted=a\nLoadCredentialEncrypted=b:/c:d\nLoadCredentialEncrypted=\nSetCredentialEncrypted=e:Zg\nLoadCredential=g:/h\n";
+        assert_eq!(encrypted_in_unit(unit), [Some("a".to_owned()), Some("/c:d".to_owned()), None]);
     }
 
     #[test]

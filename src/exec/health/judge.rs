@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::check::OnFailure;
+use crate::journal::Kind;
 use crate::plan::health::{HEALTHY, STARTING, UNHEALTHY, Watch, status_line};
 
 /// How soon the first check comes, and how far apart those are that wait for the first that passes: from this, twice
@@ -46,12 +47,23 @@ pub enum Watchdog {
 pub struct Verdict {
     /// To systemd.
     pub words: Words,
-    /// To the journal: a priority (syslog(3)) and a line.
-    pub journal: Option<(u8, String)>,
+    /// To the journal, where the state has changed.
+    pub journal: Option<Entry>,
     /// Until the next check.
     pub wait: Duration,
     /// The program is to be stopped, and stay so.
     pub stop: bool,
+}
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// As in syslog(3).
+    pub priority: u8,
+    /// What the catalogue has it under, where there is something to explain.
+    pub kind: Option<Kind>,
+    /// The line.
+    pub text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +134,11 @@ impl Judge {
     }
 
     fn passed(&mut self, line: &str) -> Verdict {
-        let again = self.state == State::Unhealthy;
+        let (priority, turn) = match self.state {
+            State::Starting => (6, Some("healthy")),
+            State::Healthy => (6, None),
+            State::Unhealthy => (5, Some("healthy again")),
+        };
         self.state = State::Healthy;
         self.failed = 0;
         let words = Words {
@@ -131,7 +147,8 @@ impl Judge {
             watchdog: Some(Watchdog::Feed),
             stopping: false,
         };
-        let journal = again.then(|| (5, format!("healthy again{}", after_colon(line))));
+        let journal =
+            turn.map(|turn| Entry { priority, kind: None, text: format!("{turn}{}", after_colon(line)) });
         Verdict { words, journal, wait: self.interval, stop: false }
     }
 
@@ -182,7 +199,11 @@ impl Judge {
             1 => "a check failed".to_owned(),
             failed => format!("{failed} checks in a row failed, the last one"),
         };
-        let journal = turned.then(|| (4, format!("unhealthy, {failed}{}", after_colon(line))));
+        let journal = turned.then(|| Entry {
+            priority: 4,
+            kind: Some(Kind::Unhealthy),
+            text: format!("unhealthy, {failed}{}", after_colon(line)),
+        });
         Verdict { words, journal, wait: self.interval, stop: self.on_failure == OnFailure::Stop }
     }
 }
@@ -240,7 +261,8 @@ mod tests {
         let verdict = pass(&mut judge, 1001);
         assert!(verdict.words.ready);
         assert_eq!(verdict.words.watchdog, Some(Watchdog::Feed));
-        assert_eq!((verdict.wait, verdict.journal), (10 * SECOND, None));
+        assert_eq!(verdict.wait, 10 * SECOND);
+        assert_eq!(verdict.journal.map(|entry| entry.text).as_deref(), Some("healthy"));
     }
 
     #[test]
@@ -292,8 +314,16 @@ mod tests {
         }
         note(fail(&mut judge, 130));
         note(pass(&mut judge, 140));
-        let expected = "unhealthy, 2 checks in a row failed, the last one: refused";
-        assert_eq!(lines, [(4, expected.to_owned()), (5, "healthy again".to_owned())]);
+        let entry = |priority, kind, text: &str| Entry { priority, kind, text: text.to_owned() };
+        let unhealthy = "unhealthy, 2 checks in a row failed, the last one: refused";
+        assert_eq!(
+            lines,
+            [
+                entry(6, None, "healthy"),
+                entry(4, Some(Kind::Unhealthy), unhealthy),
+                entry(5, None, "healthy again")
+            ]
+        );
     }
 
     #[test]

@@ -18,19 +18,16 @@ mod notify;
 mod probe;
 mod run;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-use rustix::net::SendFlags;
 use rustix::process::{Pid, WaitOptions};
 
 pub use notify::Notify;
 pub use run::Surroundings;
 
 use super::failure::{Ends, Failure, Status};
-use super::handover::line;
 use super::init::{CHILD, status_of};
 use crate::plan::health::{GIVEN_UP, WATCHDOG_SIGNAL, Watch};
 use crate::spec::Signal;
@@ -143,6 +140,13 @@ impl Init<'_> {
                 self.stop_program();
             }
             signal => {
+                // A start that takes too long, or is stopped meanwhile, is ended by systemd without `ExecStop=`, which
+                // would have sent what the image says: by SIGTERM, where the file says nothing else.
+                let starts = self.watch.ready && !self.notify.has_said_ready();
+                let signal = match signal == Signal::TERM.number() && starts {
+                    true => self.watch.stop_signal.number(),
+                    false => signal,
+                };
                 process::send_signal(self.program, signal);
                 let asks = [self.watch.stop_signal, Signal::TERM];
                 if asks.iter().any(|asks| asks.number() == signal) && self.state == State::Checks {
@@ -233,8 +237,8 @@ impl Init<'_> {
     fn take_in(&mut self, now: Instant, outcome: Outcome) {
         let Verdict { words, journal, wait, stop } = self.judge.judge(now - self.begun, outcome);
         let arrived = self.notify.say(&words);
-        if let Some((priority, text)) = journal {
-            log(priority, &text);
+        if let Some(entry) = journal {
+            self.notify.log(&entry);
         }
         self.next = now + again(wait, arrived);
         if stop {
@@ -249,22 +253,6 @@ impl Init<'_> {
 /// Until the next words, by whether the last ones arrived.
 fn again(wait: Duration, arrived: bool) -> Duration {
     if arrived { wait } else { wait.min(AGAIN) }
-}
-
-/// One line of the unit's journal, with its priority as systemd reads it (sd-daemon(3)).
-fn log(priority: u8, text: &str) {
-    let prefix =
-        if std::env::var_os("JOURNAL_STREAM").is_some() { format!("<{priority}>") } else { String::new() };
-    let text = format!("{prefix}{}\n", line(text));
-    tell(std::io::stderr().as_fd(), text.as_bytes());
-}
-
-/// Writes without waiting for who reads, and without the signal that nobody does (send(2)): as any other, it would be
-/// passed on to the program. What isn't the journal's socket may be a file, or a pipe with nothing better than write(2).
-fn tell(output: BorrowedFd<'_>, text: &[u8]) {
-    if rustix::net::send(output, text, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) == Err(Errno::NOTSOCK) {
-        let _ = rustix::io::write(output, text);
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Speaking to systemd from inside, by a socket that was connected on the host: no path leads there from the container,
-//! and exec closes it.
+//! Speaking to systemd and its journal from inside, by sockets that were connected on the host: no path leads there from
+//! the container, and exec closes them.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -7,8 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use super::judge::{Watchdog, Words};
+use super::judge::{Entry, Watchdog, Words};
 use crate::exec::handover::line;
+use crate::exec::init;
+use crate::journal::{About, Journal};
 use crate::plan::health::Watch;
 
 /// How long a message may take: systemd may have more of them than it can take in, or be busy with a reload. Signals
@@ -20,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Notify {
     /// Nothing where nobody listens: started by hand.
     socket: Option<UnixDatagram>,
+    /// The journal, where it is what standard error is.
+    journal: Option<Journal>,
     /// What `systemctl status` shows after each line.
     beside: String,
     /// `WATCHDOG_USEC=`, until it was said.
@@ -59,6 +63,7 @@ impl Notify {
     pub(super) fn over(socket: Option<UnixDatagram>) -> Self {
         Self {
             socket,
+            journal: None,
             beside: String::new(),
             watchdog: None,
             start_timeout: None,
@@ -74,6 +79,23 @@ impl Notify {
         self.beside = beside.map(|text| format!("; {text}")).unwrap_or_default();
         (self.watchdog, self.start_timeout) = (watch.watchdog, watch.start_timeout);
         self
+    }
+
+    /// With who it is that speaks, for the journal.
+    #[must_use]
+    pub fn about(mut self, about: &About) -> Self {
+        // By its cgroup journald knows its unit, and would not take that from who isn't the host's root.
+        let about = About { unit: None, ..about.clone() };
+        self.journal = Journal::connect(&about).and_then(Journal::without_waiting);
+        self
+    }
+
+    /// One line of the unit's journal.
+    pub fn log(&self, Entry { priority, kind, text }: &Entry) {
+        let text = line(text);
+        if !self.journal.as_ref().is_some_and(|journal| journal.send(*priority, *kind, &text)) {
+            init::log(*priority, &text);
+        }
     }
 
     /// Says what systemd doesn't know yet; whether it arrived. Of what doesn't, the state and what goes with it are said

@@ -1,9 +1,10 @@
 //! The init's own doings, with a program that is a child of the test.
 
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
 
+use super::super::init::tell;
 use super::*;
 use crate::check::OnFailure;
 use crate::plan::health::Probe;
@@ -142,6 +143,24 @@ fn a_start_arms_no_watchdog() {
     init.state = State::Asked(begun + 1000 * SECOND);
     init.take_steps(begun + 30 * SECOND, &NOTHING);
     assert_eq!(heard(&there).as_deref(), Some("WATCHDOG=1\n"));
+}
+
+#[test]
+fn a_start_is_ended_by_the_images_signal() {
+    let own: Signal = "SIGINT".parse().expect("a signal");
+    for (is_ready, expected) in [(false, own), (true, Signal::TERM)] {
+        let mut program = Sleeper::new();
+        let watch = Watch { stop_signal: own, ..watch(OnFailure::Restart, true) };
+        let begun = Instant::now();
+        let (mut init, _there) = init(&watch, &program, begun);
+        if is_ready {
+            init.take_in(begun, Outcome::Passed(String::new()));
+        }
+        init.hear(Signal::TERM.number());
+        assert!(matches!(init.state, State::Asked(_)));
+        let status = program.0.wait().expect("it has ended");
+        assert_eq!(status.signal(), Some(expected.number()), "ready: {is_ready}");
+    }
 }
 
 #[test]

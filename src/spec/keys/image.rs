@@ -92,7 +92,7 @@ pub(super) const KEYS: &[Key] = &[
         "systemd.Unit",
         Kind::Settings,
         Default::Words("empty"),
-        "systemd.Unit.OnFailure = \"page-me@%n.service\"",
+        "systemd.Unit.OnFailure = \"page-me@%N.service\"",
         "Settings of [Unit], in the same way.",
     ),
     key(

@@ -9,6 +9,7 @@ from ansible_collections.wharf.wharf.plugins.module_utils.wharf import (
     KEEPS,
     Wharf,
     WharfError,
+    goes_with,
     keep,
     listed,
     place_of,
@@ -57,8 +58,8 @@ def declared(folder):
         if text is not None:
             return {main: text}
         # Drop-ins over nothing would be left.
-        drop_ins = listed(Wharf(module).root, folder)[1]
-        own = [other for other in drop_ins if other.startswith("%s.toml.d/" % name)]
+        mains, drop_ins = listed(Wharf(module).root, folder)
+        own = [other for other in drop_ins if goes_with(other, name, mains)]
         return {place_of(folder, other): None for other in [name, *own]}
 
     _run({"name": {"type": "str", "required": True}}, wanted)

@@ -106,12 +106,20 @@ def listed(root, folder):
     return mains, drop_ins
 
 
+def goes_with(drop_in, main, others):
+    """Whether a drop-in says nothing without that file: it is for it, or for an instance of it that has no file among
+    `others`."""
+    owner = drop_in.split("/")[0][: -len(".toml.d")]
+    return owner == main or (main.endswith("@") and owner.startswith(main) and owner not in others)
+
+
 def purged(wanted, mains, drop_ins, with_drop_ins):
     """Of what is there, what goes: files that aren't wanted, and their drop-ins; with `with_drop_ins` any drop-in."""
-    going = set(mains) - set(wanted)
+    gone = set(mains) - set(wanted)
+    going = set(gone)
     for drop_in in drop_ins:
-        owner = drop_in.split("/")[0][: -len(".toml.d")]
-        if drop_in not in wanted and (with_drop_ins or owner in going):
+        over_nothing = any(goes_with(drop_in, main, wanted) for main in gone)
+        if drop_in not in wanted and (with_drop_ins or over_nothing):
             going.add(drop_in)
     return sorted(going)
 

@@ -25,7 +25,7 @@ options:
     type: path
   mode:
     description:
-      - The mode of an empty volume's folder, in octal and in quotes.
+      - The mode of an empty volume's folder, in octal and in quotes; without them it is a number to YAML, and refused.
     type: raw
     default: "0755"
   owner:
@@ -95,16 +95,13 @@ NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
 
 def mode_of(value):
-    """A mode: a number is what YAML has made of octal digits."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        mode = value
-    elif isinstance(value, str) and re.match(r"\A[0-7]{3,5}\Z", value):
+    """A mode, by its octal digits. Of a number nobody can tell whether YAML has read them as such: 0644 is 420 then, as
+    420 is."""
+    if isinstance(value, str) and re.match(r"\A[0-7]{3,5}\Z", value):
         mode = int(value, 8)
-    else:
-        raise WharfError('`%s` is no mode; write it in octal and in quotes, as "0750"' % value)
-    if not 0 <= mode <= 0o7777:
-        raise WharfError('`%s` is no mode; write it in octal and in quotes, as "0750"' % value)
-    return mode
+        if mode <= 0o7777:
+            return mode
+    raise WharfError('`%s` is no mode; write it in octal and in quotes, as "0750"' % value)
 
 
 def nothing(mode, owner, group):

@@ -57,6 +57,16 @@ def test_what_is_listed_and_purged(tmp_path):
     assert wharf.purged({"web": {}, "old.toml.d/10": {}}, mains, drop_ins, True) == ["old", "web.toml.d/50-autostart"]
 
 
+def test_drop_ins_of_instances_go_with_their_template():
+    drop_ins = {"web@.toml.d/10", "web@blue.toml.d/10", "web@red.toml.d/10", "web.toml.d/10"}
+    # One that has a file of its own needs no template.
+    mains = {"web@", "web", "web@red"}
+    gone = ["web@", "web@.toml.d/10", "web@blue.toml.d/10"]
+    assert wharf.purged({"web": {}, "web@red": {}}, mains, drop_ins, False) == gone
+    assert wharf.purged({"web@": {}}, mains, drop_ins, False) == ["web", "web.toml.d/10", "web@red", "web@red.toml.d/10"]
+    assert [drop_in for drop_in in sorted(drop_ins) if wharf.goes_with(drop_in, "web@", mains)] == gone[1:]
+
+
 def test_findings_on_a_line():
     finding = {"file": "/x.toml", "line": 2, "column": 1, "message": "`memroy` is not a key", "hint": "did you mean `memory`?"}
     assert wharf.words(finding) == "/x.toml:2:1: `memroy` is not a key; did you mean `memory`?"
