@@ -147,7 +147,8 @@ fn a_start_arms_no_watchdog() {
 
 #[test]
 fn a_start_is_ended_by_the_images_signal() {
-    let own: Signal = "SIGINT".parse().expect("a signal");
+    // Not one that a shell's background commands ignore, and what they start with them.
+    let own: Signal = "SIGUSR1".parse().expect("a signal");
     for (is_ready, expected) in [(false, own), (true, Signal::TERM)] {
         let mut program = Sleeper::new();
         let watch = Watch { stop_signal: own, ..watch(OnFailure::Restart, true) };
