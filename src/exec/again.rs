@@ -216,6 +216,14 @@ pub(super) fn ask(name: &ContainerName) -> Option<Asked> {
     output.status.success().then(|| parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
+/// Whether systemd has nothing more to do for a container: its `ExecStopPost=` is over, or was never to come.
+pub(super) fn is_over(name: &ContainerName) -> bool {
+    let mut show = Command::new("systemctl");
+    show.args(["show", "--property=ActiveState", "--value"]).arg(name.unit());
+    let said = show.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    said.is_ok_and(|said| matches!(said.stdout.trim_ascii(), b"inactive" | b"failed"))
+}
+
 /// From `NAME=value` lines.
 fn parse(properties: &str) -> Asked {
     let mut asked = Asked::default();

@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags};
 
+use super::again;
 use super::failure::{Failure, Status};
 use super::{find, handover, ports};
 use crate::check::{Container, Network};
@@ -394,10 +395,13 @@ pub fn refresh(paths: &Paths, sockets: &[BorrowedFd<'_>]) -> Result<Vec<String>,
     let (mut said, mut changes) = (Vec::new(), Vec::new());
     let interfaces = route::interfaces().map_err(|error| Failure::from_error(Status::Network, &error))?;
     for name in recorded_names(paths)? {
-        // One whose unit was gone when it ended had nobody who would take its network back.
         if let Some(attachment) = connected(paths, &name).filter(|it| !interfaces.contains(&it.interface)) {
-            changes.extend(table::elements(&attachment).into_iter().map(Change::Remove));
-            let _ = running::forget(paths, &name);
+            // One whose unit was gone when it ended had nobody who would take its network back. Of one that is just ending
+            // the unit does that, and its last words are of what its record says.
+            if again::is_over(&name) {
+                changes.extend(table::elements(&attachment).into_iter().map(Change::Remove));
+                let _ = running::forget(paths, &name);
+            }
             continue;
         }
         // One that can't follow doesn't keep the others from it.
