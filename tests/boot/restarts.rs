@@ -6,7 +6,7 @@ use super::stage::{On, Stage, Story, Told, install_wharf};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
-    Story { name: "restarts come later each time, and begin anew", on: On::Fast, tell: delays },
+    Story { name: "restarts come later each time, and begin anew", on: On::FastIfAll, tell: delays },
     Story { name: "what fails says why in its last words", on: On::Fast, tell: last_words },
     Story { name: "what is stopped is asked as it understands", on: On::Fast, tell: stops },
     Story { name: "what has lost its file ends as it was to", on: On::Fast, tell: fileless },

@@ -403,7 +403,7 @@ fn assert_whole(machine: &Machine, what: &str, before: &str, good: &str) -> Resu
 }
 
 fn killed(stage: &mut Stage) -> Told {
-    let times = stage.times(10, 100);
+    let times = stage.times(4, 100);
     let machine = with(stage, &[&DEBIAN])?;
     machine.sh("rm -rf /var/lib/wharf/volumes")?;
     with_xfs(machine)?;
