@@ -112,8 +112,8 @@ impl Disk {
     }
 
     /// Whether the last mark is still there. If it isn't, the kernel or the tools that stand for the disk have lost what
-    /// they had acknowledged to this test itself, and nothing that is found missing with it is a fault of Wharf's. That
-    /// is rare (once in more than a thousand cuts, on XFS): where it isn't, a disk like this shows nothing.
+    /// they had acknowledged to this test itself, and nothing that is found missing with it is a fault of Wharf's. Where
+    /// that happens more than once, a disk like this shows nothing.
     pub fn is_marked(&mut self) -> bool {
         let (number, lost) = self.marks;
         let is_there = self.mark_of(number).exists();
