@@ -2,6 +2,7 @@
 
 pub(in crate::cli) mod decide;
 pub(in crate::cli) mod heed;
+mod prove;
 pub(in crate::cli) mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
