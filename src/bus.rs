@@ -32,6 +32,14 @@ const SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
 /// What systemd says to who wants a unit stopped that it hasn't got.
 const NOT_LOADED: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
+/// What the bus says in place of who isn't there, or goes in the middle of a call.
+const AWAY: [&str; 4] = [
+    "org.freedesktop.DBus.Error.Disconnected",
+    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    "org.freedesktop.DBus.Error.NoReply",
+    "org.freedesktop.DBus.Error.ServiceUnknown",
+];
+
 /// What sd_booted(3) looks at.
 const BOOTED: &str = "/run/systemd/system";
 
@@ -58,6 +66,21 @@ pub enum BusError {
         #[source]
         source: Box<zbus::Error>,
     },
+}
+
+impl BusError {
+    /// Whether it tells of systemd, which was away for a moment, and nothing of what was asked: as while it executes
+    /// itself anew (`systemctl daemon-reexec`, at an upgrade).
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::NoSystemd => false,
+            Self::NoBus(_) => true,
+            Self::Call { source, .. } => match &**source {
+                zbus::Error::MethodError(name, ..) => AWAY.contains(&name.as_str()),
+                _ => true,
+            },
+        }
+    }
 }
 
 /// A unit as systemd has it.

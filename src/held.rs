@@ -68,7 +68,11 @@
 //! relies on by then are never given up for a snapshot from before. The executor sees to that at its end
 //! (ExecStopPost=, so at a crash, a stop and a reboot), and who has the lock before anything else. How long it ran is
 //! only known in its own boot; where the power goes later than that, the last good plan and its data are back, and what
-//! was written since stays in a snapshot beside (see [`snapshots`]).
+//! was written since stays in a snapshot beside (see [`snapshots`]). So it does where an end comes while somebody else has
+//! the lock, and what is unhealthy has proved nothing.
+//!
+//! Another run that comes to such a trial takes it over as it is (trying, in its own name), so that it goes on proving
+//! itself whether that run comes to it or not.
 //!
 //! Who forgets a mark: who finds that it has proved itself so; the step that has started its container and seen it prove
 //! itself; the stop of what no file declares any more; and any `wharf apply` that finds it of another version, or its
@@ -78,7 +82,7 @@
 //!
 //! A mark is written beside its place (`NAME.json.new`, which the next `wharf apply` sweeps), synced, renamed, and the
 //! folder synced; it is removed likewise. Only who has the lock writes or removes marks; an executor that can't have it at
-//! once leaves that to who has. What is known of snapshots the
+//! once leaves them as they are. What is known of snapshots the
 //! executor writes, and a container's starts are one after the other; who has the lock drops what is nobody's.
 
 pub mod snapshots;

@@ -11,6 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
+use crate::check::Container;
 use crate::host::Paths;
 use crate::plan::Plan;
 use crate::spec::ContainerName;
@@ -44,18 +45,25 @@ pub fn forget(paths: &Paths, name: &ContainerName) -> io::Result<()> {
     }
 }
 
-/// Keeps the plan that a container's unit has now, an instance's or its template's, which has proved itself. A last
-/// good one is kept already.
+/// Keeps the plan that a container's unit has now, an instance's or its template's, where that is `proved`: what has
+/// proved itself. A last good one is kept already.
 ///
 /// # Errors
 /// It can't be written.
-pub fn keep_present(paths: &Paths, name: &ContainerName) -> io::Result<()> {
+pub fn keep_present(paths: &Paths, name: &ContainerName, proved: &Container) -> io::Result<()> {
     let template = name.template();
     for candidate in [Some(name), template.as_ref()].into_iter().flatten() {
         let file = format!("{candidate}.json");
         let Ok(text) = fs::read_to_string(paths.plans().join(&file)) else { continue };
-        let is_of_files = |plan: &Plan| plan.held.is_none() && plan.outdated.is_none();
-        if serde_json::from_str(&text).is_ok_and(|plan| is_of_files(&plan)) {
+        let is_proved = |plan: &Plan| {
+            let of_instance = name.instance().filter(|_| candidate.is_template());
+            let same = match of_instance {
+                Some(instance) => plan.container.instance(instance) == *proved,
+                None => plan.container == *proved,
+            };
+            same && plan.held.is_none() && plan.outdated.is_none()
+        };
+        if serde_json::from_str(&text).is_ok_and(|plan| is_proved(&plan)) {
             keep(paths, &file, &text)?;
         }
         return Ok(());

@@ -53,6 +53,9 @@ pub(super) struct Last {
     pub(super) is_ready: bool,
     /// It has failed, and said why.
     pub(super) has_failed: bool,
+    /// The digest of its image, once that was found.
+    #[serde(default)]
+    pub(super) image: Option<String>,
 }
 
 /// What systemd says of a unit.
@@ -85,6 +88,12 @@ pub fn was_started(paths: &Paths, name: &ContainerName) -> bool {
 /// How long ago the last start was, its delay not counted; nothing where there was none since boot.
 pub fn up_for(paths: &Paths, name: &ContainerName) -> Option<Duration> {
     last(paths, name).map(|last| last.age())
+}
+
+/// The digest of the image of the last start, if that was not longer ago than this; nothing where it didn't come to
+/// that, or has none.
+pub fn last_image(paths: &Paths, name: &ContainerName, within: Duration) -> Option<String> {
+    last(paths, name).filter(|last| last.age() <= within)?.image
 }
 
 /// Has it be as if it never was, for what is gone and may be declared anew.

@@ -9,10 +9,10 @@ use sd_notify::NotifyState;
 
 use super::failure::{Failure, Status};
 use super::{Loaded, again, handover};
-use crate::held::{self, snapshots};
+use crate::held;
+use crate::held::snapshots::{self, Settled, Unsettled};
 use crate::host::Paths;
 use crate::journal::{self, About, Kind};
-use crate::plan::held::{PROVED, State};
 use crate::plan::snapshot::{Before, before};
 use crate::spec::ContainerName;
 
@@ -22,21 +22,23 @@ const MORE: Duration = Duration::from_secs(60);
 /// How often.
 const OFTEN: Duration = Duration::from_secs(15);
 
-/// Does what is to be done about a container's data before this start of it.
+/// What may take long, for `systemctl status`.
+const BUSY: [(Before, &str); 2] = [
+    (Before::Take, "Takes snapshots of its volumes, before another image is tried"),
+    (Before::Restore, "Puts its volumes back as they were"),
+];
+
+/// Does what is to be done about a container's data before this start of it. Says whether it is still the one to start:
+/// its mark may have changed meanwhile.
 ///
 /// # Errors
 /// It isn't known what that is, what is tried would run without a snapshot, or what is good with half of its data: the
 /// container must not start.
-pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<(), Failure> {
+pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<bool, Failure> {
     let name = &loaded.container.name;
     if loaded.transient {
-        return Ok(());
+        return Ok(true);
     }
-    let unknown = |error: &dyn std::error::Error| {
-        Failure::from_error(Status::Config, error).of(Kind::NotRestored).hint(
-            "that file says whether its volumes are to be put back first; without it, it starts with its data as they are",
-        )
-    };
     let there = snapshots::find(paths, name).map_err(|error| unknown(&error))?;
     let mark = match (held::find(paths, name), &there) {
         (Ok(mark), _) => mark,
@@ -45,11 +47,16 @@ pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<()
     };
     // Nearly always.
     if there.is_none() && mark.as_ref().is_none_or(|mark| mark.snapshot.is_none()) {
-        return Ok(());
+        return Ok(true);
     }
     let starts = held::fingerprint(paths, &loaded.container, &loaded.plan.trust);
     let is_good = loaded.plan.held.is_some();
-    let step = before(mark.as_ref(), there.as_ref().map(|(all, stage)| (all, *stage)), &starts, is_good);
+    let live = held::live(paths);
+    let stages = there.as_ref().map(|(all, stage)| (all, *stage));
+    let step = before(mark.as_ref(), stages, &starts, is_good, live.as_deref());
+    if step == Before::Nothing {
+        return Ok(true);
+    }
     let label = match (&there, mark.as_ref().and_then(|mark| mark.snapshot.as_deref())) {
         (_, Some(label)) if step == Before::Take => label,
         (Some((all, _)), _) => all.label.as_str(),
@@ -60,52 +67,28 @@ pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<()
         let about = About { volumes: volumes.join(" "), snapshot: Some(label.to_owned()), ..about.clone() };
         journal::send(&about, priority, None, &format!("{name}: {text}"));
     };
+    if let Some((_, what)) = BUSY.iter().find(|(busy, _)| *busy == step) {
+        handover::status(what);
+    }
+    let volumes = loaded.container.writes_to();
+    let settled = patiently(name, || snapshots::settle(paths, name, step, label, &volumes));
+    let Settled { volumes, after, undropped, is_moved } =
+        settled.map_err(|error| unsettled(paths, name, error))?;
+    if BUSY.iter().any(|(busy, _)| *busy == step) {
+        handover::status("");
+    }
     match step {
-        Before::Nothing => {}
-        Before::Take => {
-            handover::status("Takes snapshots of its volumes, before another image is tried");
-            let volumes = loaded.container.writes_to();
-            let taken =
-                patiently(name, || snapshots::take(paths, name, label, &volumes)).map_err(|error| {
-                    let failure = Failure::from_error(Status::Config, &error);
-                    let problem =
-                        format!("no snapshot of its volumes, and nothing was tried: {}", failure.problem);
-                    Failure::new(Status::Config, problem).of(Kind::NoSnapshot)
-                })?;
-            handover::status("");
-            say(5, &taken, &format!("took snapshot {label} of {}", named(&taken)));
-        }
+        Before::Nothing | Before::Drop => {}
+        Before::Take => say(5, &volumes, &format!("took snapshot {label} of {}", named(&volumes))),
         Before::Restore => {
-            if let (Some(mark), Some((all, _))) = (&mark, &there)
-                && mark.state == State::Trying
-                && snapshots::age(paths, name).is_some_and(|age| age >= PROVED)
-            {
-                let kept = patiently(name, || snapshots::keep_present(paths, name, all)).map_err(|error| {
-                    Failure::from_error(Status::Config, &error).of(Kind::NotRestored).hint(
-                        "what was tried had long run, and what it has written is to be kept in a snapshot before its \
-                         volumes are put back; each start tries again",
-                    )
-                })?;
+            if let Some(after) = after {
                 let text =
-                    format!("what was written to it since is in snapshot {kept}: {}", named(&all.volumes));
-                say(4, &all.volumes, &text);
+                    format!("what was written to it since is in snapshot {after}: {}", named(&volumes));
+                say(4, &volumes, &text);
             }
-            handover::status("Puts its volumes back as they were");
-            let restored = patiently(name, || snapshots::restore(paths, name)).map_err(|error| {
-                let failure = Failure::from_error(Status::Config, &error);
-                let problem = format!("its volumes can't be put back as they were: {}", failure.problem);
-                Failure::new(Status::Config, problem).of(Kind::NotRestored).hint(format!(
-                    "the snapshots stay, and each start tries again; to start it with its data as they are: rm {}/{name}.taken",
-                    held::folder(paths).display()
-                ))
-            })?;
-            handover::status("");
-            say(4, &restored, &format!("put {} back as in snapshot {label}", named(&restored)));
-            dropped(paths, name, say);
+            say(4, &volumes, &format!("put {} back as in snapshot {label}", named(&volumes)));
         }
         Before::Leave => {
-            snapshots::leave(paths, name).map_err(|error| unknown(&error))?;
-            let volumes = there.as_ref().map(|(all, _)| all.volumes.clone()).unwrap_or_default();
             let text = format!(
                 "a third version goes on with its data, and snapshot {label} of {} isn't restored any more; it is in \
                  {} until the next `wharf apply`",
@@ -114,21 +97,43 @@ pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<()
             );
             say(4, &volumes, &text);
         }
-        Before::Drop => dropped(paths, name, say),
     }
-    Ok(())
+    // That they stay is no reason not to start.
+    if let Some(error) = undropped {
+        let failure = Failure::from_error(Status::Config, &error);
+        let text = format!("a snapshot can't be dropped, which its next start tries again: {failure}");
+        say(4, &BTreeSet::new(), &text);
+    }
+    Ok(!is_moved)
 }
 
-/// Drops them. That they stay is no reason not to start: the next start tries again.
-fn dropped(paths: &Paths, name: &ContainerName, say: impl Fn(u8, &BTreeSet<String>, &str)) {
-    if let Err(error) = patiently(name, || snapshots::drop(paths, name)) {
-        let failure = Failure::from_error(Status::Config, &error);
-        say(
-            4,
-            &BTreeSet::new(),
-            &format!("a snapshot can't be dropped, which its next start tries again: {failure}"),
-        );
+/// Why the start can't go on, and what helps.
+fn unsettled(paths: &Paths, name: &ContainerName, error: Unsettled) -> Failure {
+    let failure = Failure::from_error(Status::Config, &error);
+    let told = |what: &str, kind: Kind| {
+        Failure::new(Status::Config, format!("{what}: {}", failure.problem)).of(kind)
+    };
+    match error {
+        Unsettled::NotTaken(_) => told("no snapshot of its volumes, and nothing was tried", Kind::NoSnapshot),
+        Unsettled::NotKept(_) => told("what was written since can't be kept", Kind::NotRestored).hint(format!(
+            "what was tried may have run for long, and its data are to be in a snapshot before its volumes are put \
+             back; each start tries again; to give them up instead: touch {}/{name}.taken",
+            held::folder(paths).display()
+        )),
+        Unsettled::NotRestored(_) => {
+            told("its volumes can't be put back as they were", Kind::NotRestored).hint(format!(
+                "the snapshots stay, and each start tries again; to start it with its data as they are: rm {}/{name}.taken",
+                held::folder(paths).display()
+            ))
+        }
+        Unsettled::NotLeft(error) => unknown(&error),
     }
+}
+
+fn unknown(error: &dyn std::error::Error) -> Failure {
+    Failure::from_error(Status::Config, error).of(Kind::NotRestored).hint(
+        "that file says whether its volumes are to be put back first; without it, it starts with its data as they are",
+    )
 }
 
 fn named(volumes: &BTreeSet<String>) -> String {

@@ -64,7 +64,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub use again::{IN_A_ROW, forget_starts, up_for, was_started};
+pub use again::{IN_A_ROW, forget_starts, last_image, up_for, was_started};
 pub use attached::Waiting;
 pub use enter::{MISSING, NOT_RUN, NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};
@@ -134,6 +134,11 @@ fn load(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
     }
 }
 
+/// Has systemd make all units and plans anew. Should it fail, what is there by then says so.
+fn reload_systemd() {
+    let _ = Command::new("systemctl").arg("daemon-reload").stdin(Stdio::null()).status();
+}
+
 /// Has systemd make all plans anew, where that of a container is older than this program: an upgrade has just brought
 /// it, and whoever upgrades has not come to the reload yet. With a younger one that would help nothing.
 fn renew(paths: &Paths, name: &ContainerName) {
@@ -145,8 +150,7 @@ fn renew(paths: &Paths, name: &ContainerName) {
             .is_ok_and(|plan| (plan.mtime(), plan.mtime_nsec()) < installed)
     };
     if [Some(name), name.template().as_ref()].into_iter().flatten().any(is_older) {
-        // Should it fail, the plan says so.
-        let _ = Command::new("systemctl").arg("daemon-reload").stdin(Stdio::null()).status();
+        reload_systemd();
     }
 }
 

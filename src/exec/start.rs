@@ -14,7 +14,9 @@ use super::health::Notify;
 use super::host::{Host, Outcome};
 use super::inner::Inner;
 use super::line::{Line, Message};
-use super::{Loaded, credentials, data, environment, handover, load, machined, network, trust};
+use super::{
+    Loaded, credentials, data, environment, handover, load, machined, network, reload_systemd, trust,
+};
 use crate::apparmor::Profiles;
 use crate::check::{Container, NotifyAccess, Ready};
 use crate::held;
@@ -76,7 +78,7 @@ fn attempt(
     // First of all: nothing else that runs here is to have them.
     let handed = Handed::take()?;
     let facts = HostFacts::read(paths);
-    let load = || load(paths, name).and_then(declared).map(|loaded| instead(paths, loaded, facts));
+    let load = || wanted(paths, name).map(|loaded| instead(paths, loaded, facts));
     let mut loaded = load()?;
     match again::wait(paths, name, &loaded.container) {
         Delay::None => {}
@@ -84,9 +86,12 @@ fn attempt(
         Delay::Over => loaded = load()?,
         Delay::Stopped => return Ok(()),
     }
+    about.runs(&loaded.container, None);
+    // Another run may have taken its trial over meanwhile, and then something else is to start.
+    while !data::settle(paths, &loaded, about)? {
+        loaded = load()?;
+    }
     let Loaded { plan, container, .. } = &loaded;
-    about.runs(container, None);
-    data::settle(paths, &loaded, about)?;
     let sockets = socket_unit(name);
     let own = container.socket.as_ref().filter(|socket| plan.held.is_some() && socket.proxy.is_none());
     if own.is_some_and(|socket| !handed.fits(&sockets, socket)) {
@@ -110,6 +115,10 @@ fn attempt(
         }
     })?;
     about.runs(container, digest.as_deref());
+    // Who tries something asks which image it came to.
+    if matches!(held::find(paths, name), Ok(Some(_))) {
+        again::note(paths, name, |last| last.image.clone_from(&digest));
+    }
     trust::admit(&plan.trust, container, digest.as_deref())?;
     let source = plan.source.display().to_string();
     let program =
@@ -205,6 +214,26 @@ fn attempt(
     result.map(drop)
 }
 
+/// What the unit is of. Where that is a last good plan that nothing asks for any more, it is made anew: what was tried
+/// has proved itself since, and data that it has written are never given to what was before.
+fn wanted(paths: &Paths, name: &ContainerName) -> Result<Loaded, Failure> {
+    let load = || load(paths, name).and_then(declared);
+    let is_left = |loaded: &Loaded| {
+        loaded.plan.held.is_some() && !loaded.transient && matches!(held::find(paths, name), Ok(None))
+    };
+    let mut loaded = load()?;
+    if is_left(&loaded) {
+        reload_systemd();
+        loaded = load()?;
+        if is_left(&loaded) {
+            let problem =
+                format!("the unit of {name} is of a last good plan, which nothing asks for any more");
+            return Err(Failure::new(Status::Config, problem).hint("systemctl daemon-reload makes it anew"));
+        }
+    }
+    Ok(loaded)
+}
+
 /// What no file declares any more has a plan for its end only.
 fn declared(loaded: Loaded) -> Result<Loaded, Failure> {
     let Plan { gone, source, container, .. } = &loaded.plan;
@@ -218,16 +247,18 @@ fn declared(loaded: Loaded) -> Result<Loaded, Failure> {
 
 /// The last good plan, where what the files say failed when it was tried, its turn hasn't come, or nobody looks any more
 /// at how it does. The generator has mostly seen to that already; not where /var wasn't there by then, or who tried it
-/// was ended since.
+/// was ended since, or what it falls back to for mistakes is a template's, and the mark an instance's.
 ///
 /// Without the image of that plan there is nothing to fall back to, and what the files say is the better chance.
 fn instead(paths: &Paths, loaded: Loaded, facts: HostFacts) -> Loaded {
-    if loaded.plan.held.is_some() || loaded.plan.outdated.is_some() || loaded.transient {
+    if loaded.plan.held.is_some() || loaded.transient {
         return loaded;
     }
     let Ok(Some(held)) = held::find(paths, &loaded.container.name) else { return loaded };
     let now = held::fingerprint(paths, &loaded.container, &loaded.plan.trust);
-    if !held.is_in_start(Some(&now), held::live(paths).as_deref())
+    // The tag in what has worked since boot may name by now what failed.
+    let is_good = loaded.plan.outdated.is_some() && held.is_good(&loaded.container);
+    if !is_good && !held.is_in_start(Some(&now), held::live(paths).as_deref())
         || root::find(paths, &held.good.container).is_err()
     {
         return loaded;
@@ -235,6 +266,7 @@ fn instead(paths: &Paths, loaded: Loaded, facts: HostFacts) -> Loaded {
     let mut plan = held.plan(facts, &Settings::default());
     // What this host trusts is in the plan that is there: both are of one repository, or of one host's default.
     plan.trust = loaded.plan.trust;
+    plan.outdated = loaded.plan.outdated;
     // The unit is the other version's. Where that has checks and this one has none, nobody would feed its watchdog.
     if plan.container.health.is_none() && loaded.container.health.is_some() {
         handover::no_watchdog();

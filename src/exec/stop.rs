@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -15,7 +14,7 @@ use super::again::{self, Last};
 use super::failure::{Failure, Status};
 use super::target::cgroup_of;
 use super::words::{self, End, Known, Words};
-use super::{handover, load, machined, network};
+use super::{handover, load, machined, network, reload_systemd};
 use crate::check::{Container, Ready, RootSource};
 use crate::held;
 use crate::host::Paths;
@@ -163,11 +162,11 @@ fn proved(paths: &Paths, name: &ContainerName) {
     {
         return;
     }
-    // A reload since has put the last good plan into its unit, with nobody to take it out again.
+    // A reload since has put the last good plan into its unit. Without another one each start sees to that.
     if loaded.plan.held.is_some() {
-        let _ = Command::new("systemctl").arg("daemon-reload").stdin(Stdio::null()).status();
+        reload_systemd();
     }
-    let _ = last_good::keep_present(paths, name);
+    let _ = last_good::keep_present(paths, name, container);
 }
 
 /// The last words on a container, after its end: said to systemd, for `systemctl status` and `wharf ps`, and given

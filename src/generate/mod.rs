@@ -110,7 +110,11 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
             let mark = marks.get(&files.name);
             let held = mark.filter(|held| stands(held, checked.container.as_ref()));
             let output = held.and_then(|held| plan::held_output(held, facts, host)).unwrap_or_else(|| {
-                let good = || last_good(paths, &files.name).or_else(|| Some(mark?.plan(facts, host)));
+                // Its tag may name by now what failed: the mark knows with which image the same has worked.
+                let good = || match (last_good(paths, &files.name), mark) {
+                    (Some(plan), Some(mark)) if mark.is_good(&plan.container) => Some(mark.plan(facts, host)),
+                    (plan, mark) => plan.or_else(|| Some(mark?.plan(facts, host))),
+                };
                 plan::output(files, checked, good, facts, host)
             });
             let mut findings = std::mem::take(&mut checked.findings);

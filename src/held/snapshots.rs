@@ -28,9 +28,10 @@
 //! synced, the file and the folder, before the step after it. So what is good has not run when a restore is repeated,
 //! and what is tried has not run when one is left out.
 //!
-//! A trial is mostly over within a minute. Where who tried it was ended, and the power went ten minutes later or more, what
-//! is on disk doesn't tell how long it ran: what it has written is kept before it is put back, in a snapshot of each volume
-//! whose name ends with `.after`, like one that somebody has taken.
+//! A trial is mostly over within a minute. One whose snapshots are ten minutes old may have served since, with nobody
+//! looking, and what is on disk doesn't tell for how long: what it has written is kept before it is put back, in a snapshot
+//! of each volume whose name ends with `.after`, like one that somebody has taken. So it is where the clock is behind them,
+//! as after a power cut on a host whose clock has no battery.
 //!
 //! They count for the mark that has their name. With the mark, that is at one moment, they have become nobody's; whoever
 //! next has the lock drops them, and so does a start. What can't be dropped is tried again then.
@@ -42,8 +43,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::host::Paths;
-use crate::plan::held::Held;
-use crate::plan::snapshot::{self as plan, SNAPSHOTS_FORMAT, Snapshots, Stage};
+use crate::plan::held::{Held, PROVED};
+use crate::plan::snapshot::{self as plan, Before, SNAPSHOTS_FORMAT, Snapshots, Stage};
 use crate::running::Running;
 use crate::spec::ContainerName;
 use crate::volume::snapshot::{self, SnapshotError, WhyNot};
@@ -67,6 +68,37 @@ pub enum Error {
     /// One of them.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+}
+
+/// Why a start can't do what it has to do about its container's data: it must not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsettled {
+    /// No snapshot, and nothing of what is tried has run.
+    #[error(transparent)]
+    NotTaken(Error),
+    /// What was tried may have served for long, and what it has written can't be kept.
+    #[error(transparent)]
+    NotKept(Error),
+    /// The volumes aren't back.
+    #[error(transparent)]
+    NotRestored(Error),
+    /// What is known of them can't be written.
+    #[error(transparent)]
+    NotLeft(NoteError),
+}
+
+/// What a start has done about its container's data.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Which volumes were concerned.
+    pub volumes: BTreeSet<String>,
+    /// The name of the snapshots that have what was written since, where that is kept.
+    pub after: Option<String>,
+    /// They have done their duty and can't be dropped, which the next start tries again.
+    pub undropped: Option<Error>,
+    /// Another run has written a mark of its own meanwhile, which knows nothing of those that were taken: what is to
+    /// start is to be asked once more.
+    pub is_moved: bool,
 }
 
 fn path(paths: &Paths, name: &ContainerName, stage: Stage) -> PathBuf {
@@ -105,7 +137,7 @@ pub fn are_taken(paths: &Paths, mark: &Held) -> bool {
 
 /// The name of the snapshots that a new mark has, in place of `before`: of those that are still to be restored, or a new
 /// one where a snapshot is wanted.
-pub fn label(
+fn label(
     paths: &Paths,
     name: &ContainerName,
     wanted: bool,
@@ -120,6 +152,27 @@ pub fn label(
         Err(_) => true,
     });
     owed.and_then(|mark| mark.snapshot.clone()).or_else(|| wanted.then(|| plan::label(name, run)))
+}
+
+/// Writes a new mark in place of `before`, durably, and gives it with the name of its snapshots; `wanted` says whether
+/// there are to be some.
+///
+/// # Errors
+/// It can't be written.
+pub fn keep_mark(paths: &Paths, mark: Held, wanted: bool, before: Option<&Held>) -> io::Result<Held> {
+    let named = |mark: Held| {
+        let snapshot = label(paths, mark.name(), wanted, before, &mark.run);
+        Held { snapshot, ..mark }
+    };
+    let mark = named(mark);
+    super::keep(paths, &mark)?;
+    // A start that was under way may have taken those of `before` meanwhile, and what is tried runs: they alone have the
+    // data from before it. Where it wasn't that far, it sees this mark when it is.
+    let again = named(mark.clone());
+    if again != mark {
+        super::keep(paths, &again)?;
+    }
+    Ok(again)
 }
 
 /// Why there can't be snapshots of some volumes of a container's, as far as that can be told while it runs: who else has
@@ -204,18 +257,56 @@ pub fn restore(paths: &Paths, name: &ContainerName) -> Result<BTreeSet<String>, 
     Ok(all.volumes)
 }
 
-/// How long ago those that a container has were begun, by the clock that people set: it may have been off since.
-pub fn age(paths: &Paths, name: &ContainerName) -> Option<Duration> {
+/// How long ago those that a container has were begun, by the clock that people set; nothing where that is behind.
+fn age(paths: &Paths, name: &ContainerName) -> Option<Duration> {
     let written = fs::metadata(path(paths, name, Stage::Taken)).ok()?.modified().ok()?;
     SystemTime::now().duration_since(written).ok()
 }
 
-/// Takes one more of each volume, as it is before it is put back, for people to look at: nobody drops them but they.
-/// Gives their name. Those that are there from before a power cut are whole, and from before anything was put back.
+/// Does what [`plan::before`] has said of a start. `label` is what new snapshots are called, and `volumes` are those
+/// that they are taken of.
 ///
 /// # Errors
-/// One can't be taken, and nothing may be put back.
-pub fn keep_present(paths: &Paths, name: &ContainerName, all: &Snapshots) -> Result<String, Error> {
+/// The start must not go on. Each one after it does the same again.
+pub fn settle(
+    paths: &Paths,
+    name: &ContainerName,
+    step: Before,
+    label: &str,
+    volumes: &BTreeSet<&str>,
+) -> Result<Settled, Unsettled> {
+    let undropped = || drop(paths, name).err();
+    match step {
+        Before::Nothing => Ok(Settled::default()),
+        Before::Take => {
+            let volumes = take(paths, name, label, volumes).map_err(Unsettled::NotTaken)?;
+            // Whoever writes a mark looks at them before and after; this is the other side of it.
+            let mark = super::find(paths, name).ok().flatten();
+            let is_moved = mark.and_then(|mark| mark.snapshot).as_deref() != Some(label);
+            Ok(Settled { volumes, is_moved, ..Settled::default() })
+        }
+        Before::Restore => {
+            let after = match age(paths, name) {
+                Some(age) if age < PROVED => None,
+                Some(_) | None => keep_present(paths, name).map_err(Unsettled::NotKept)?,
+            };
+            let volumes = restore(paths, name).map_err(Unsettled::NotRestored)?;
+            Ok(Settled { volumes, after, undropped: undropped(), is_moved: false })
+        }
+        Before::Leave => {
+            let there = find(paths, name).map_err(Unsettled::NotLeft)?;
+            let volumes = there.map(|(all, _)| all.volumes).unwrap_or_default();
+            leave(paths, name).map_err(Unsettled::NotLeft)?;
+            Ok(Settled { volumes, ..Settled::default() })
+        }
+        Before::Drop => Ok(Settled { undropped: undropped(), ..Settled::default() }),
+    }
+}
+
+/// Takes one more of each volume, as it is before it is put back, for people to look at: nobody drops them but they.
+/// Gives their name. Those that are there from before a power cut are whole, and from before anything was put back.
+fn keep_present(paths: &Paths, name: &ContainerName) -> Result<Option<String>, Error> {
+    let Some((all, _)) = find(paths, name)? else { return Ok(None) };
     let label = format!("{}.after", all.label);
     for volume in &all.volumes {
         match snapshot::take_for(paths, name, volume, &label) {
@@ -224,7 +315,7 @@ pub fn keep_present(paths: &Paths, name: &ContainerName, all: &Snapshots) -> Res
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(label)
+    Ok(Some(label))
 }
 
 /// Whose next start puts a volume back as it was in a snapshot, and which that is, as what was tried last isn't known to
@@ -355,6 +446,33 @@ mod tests {
             good: Good::new(container, "x.toml".into(), Some(format!("sha256:{}", "a".repeat(64)))),
             snapshot: Some(label.to_owned()),
         }
+    }
+
+    #[test]
+    fn a_new_mark_keeps_what_is_owed() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let before = mark("image = 'x:1'\nsnapshot = true\nmounts.'/data' = { volume = 'data' }", "x.first");
+        let name = before.name().clone();
+        let next = |wanted| {
+            let mark = Held { run: "second".into(), snapshot: None, ..before.clone() };
+            let kept = keep_mark(&paths, mark, wanted, Some(&before)).expect("kept");
+            assert_eq!(super::super::find(&paths, &name).expect("read").as_ref(), Some(&kept));
+            kept.snapshot
+        };
+        for (stage, label, expected) in [
+            (Stage::Taken, "x.first", "x.first"),
+            (Stage::Taken, "of another trial", "x.second"),
+            (Stage::Taking, "x.first", "x.second"),
+            (Stage::Over, "x.first", "x.second"),
+            (Stage::Left, "x.first", "x.second"),
+        ] {
+            note(&paths, &name, stage, label);
+            assert_eq!(next(true).as_deref(), Some(expected), "{stage:?} {label}");
+            assert_eq!(next(false).is_some(), expected == "x.first", "{stage:?} {label}");
+            fs::remove_file(path(&paths, &name, stage)).expect("removed");
+        }
+        assert_eq!((next(true).as_deref(), next(false)), (Some("x.second"), None));
     }
 
     #[test]

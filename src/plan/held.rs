@@ -144,13 +144,31 @@ impl Held {
     }
 
     /// Whether who tries it lives; `live` is the run of the `wharf apply` that is under way.
-    fn is_watched(&self, live: Option<&str>) -> bool {
+    pub(super) fn is_watched(&self, live: Option<&str>) -> bool {
         !self.run.is_empty() && live == Some(self.run.as_str())
     }
 
     /// Whether it is a trial that nobody looks at any more: who tried it was ended.
     pub fn is_orphaned(&self, live: Option<&str>) -> bool {
         self.state == State::Trying && !self.is_watched(live)
+    }
+
+    /// How the mark of another run begins in its place, for this version: what `runs`, and was tried here, is being tried
+    /// still, whether that run comes to it or not, and may prove itself.
+    pub fn follows(before: Option<&Self>, version: &Fingerprint, runs: Option<&Fingerprint>) -> State {
+        let goes_on = |mark: &Self| mark.state == State::Trying && mark.is_about(version);
+        match before.filter(|mark| goes_on(mark)).zip(runs) {
+            Some((mark, runs)) if mark.was_tried(runs) => State::Trying,
+            _ => State::Waiting,
+        }
+    }
+
+    /// Whether a container, as files had it, is the one that runs instead, but for the digest that it ran with.
+    pub fn is_good(&self, container: &Container) -> bool {
+        let Good { container: good, source, image } = &self.good;
+        let pinned = Good::new(container.clone(), source.clone(), image.clone());
+        let declared = |container| Fingerprint::of(container, &Policy::Any, None, BTreeMap::new()).declared;
+        declared(&pinned.container) == declared(good)
     }
 
     /// Whether what was up for this long has proved itself, with nobody looking: `runs` is that, `container` what it was
@@ -281,6 +299,26 @@ mod tests {
     fn print(text: &str, image: Option<&str>, file: Option<&str>) -> Fingerprint {
         let files = file.map(|digest| ("/etc/x.conf".into(), digest.to_owned())).into_iter().collect();
         Fingerprint::of(&container(text), &Policy::Any, image.map(str::to_owned), files)
+    }
+
+    #[test]
+    fn what_runs_unproved_is_tried_still() {
+        let new = print("image = 'x:1'", Some("d"), None);
+        let old = print("image = 'x:1'", Some("c"), None);
+        let edited = print("image = 'x:1'\ninit = true", Some("d"), None);
+        let of = |state, version, runs| Held::follows(Some(&held(state, new.clone())), version, runs);
+        assert_eq!(of(State::Trying, &new, Some(&new)), State::Trying);
+        for (state, version, runs) in [
+            (State::Trying, &new, Some(&old)),
+            (State::Trying, &new, None),
+            (State::Trying, &edited, Some(&new)),
+            (State::Waiting, &new, Some(&new)),
+            (State::PuttingBack, &new, Some(&new)),
+            (State::Failed, &new, Some(&new)),
+        ] {
+            assert_eq!(of(state, version, runs), State::Waiting, "{state:?}");
+        }
+        assert_eq!(Held::follows(None, &new, Some(&new)), State::Waiting);
     }
 
     fn held(state: State, tried: Fingerprint) -> Held {
@@ -419,6 +457,9 @@ mod tests {
             plan.unit
         );
         assert!(plan.held.is_some() && plan.outdated.is_none());
+        assert!(held.is_good(&container("image = 'x:1'\nrestart = 'always'")));
+        assert!(held.is_good(&held.good.container));
+        assert!(!held.is_good(&container("image = 'x:1'\ninit = true")));
         let text = serde_json::to_string(&held).expect("JSON");
         assert_eq!(serde_json::from_str::<Held>(&text).expect("read"), held);
     }

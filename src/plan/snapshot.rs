@@ -6,6 +6,7 @@
 //! | what starts | no snapshots | being taken | taken | left | over |
 //! |---|---|---|---|---|---|
 //! | what is tried, of another image than what is good | take | take anew | | take anew | take anew |
+//! | any other image, while who tries another one looks on: its tag has just moved | take | take anew | | take anew | take anew |
 //! | what is good, or any other version of its image | | drop | restore | | drop |
 //! | something else | | drop | leave | | drop |
 //!
@@ -93,18 +94,21 @@ pub fn count(mark: Option<&Held>, there: &Snapshots) -> bool {
     mark.and_then(|mark| mark.snapshot.as_ref()) == Some(&there.label)
 }
 
-/// What the start of `starts` does; `is_good` where that is by the mark's word the last good plan.
+/// What the start of `starts` does; `is_good` where that is by the mark's word the last good plan, and `live` is the run
+/// of the `wharf apply` that is under way.
 pub fn before(
     mark: Option<&Held>,
     there: Option<(&Snapshots, Stage)>,
     starts: &Fingerprint,
     is_good: bool,
+    live: Option<&str>,
 ) -> Before {
     let counting = there.filter(|(there, _)| count(mark, there)).map(|(_, stage)| stage);
     let drop = if there.is_some() { Before::Drop } else { Before::Nothing };
     let Some(mark) = mark.filter(|mark| mark.snapshot.is_some()) else { return drop };
     let is_good = is_good || (starts.image.is_some() && starts.image == mark.good.image);
-    let is_tried = !is_good && mark.was_tried(starts);
+    let is_tried =
+        !is_good && (mark.was_tried(starts) || mark.state == State::Trying && mark.is_watched(live));
     match counting {
         Some(Stage::Taken) if is_good => Before::Restore,
         Some(Stage::Taken) if is_tried => Before::Nothing,
@@ -158,6 +162,16 @@ mod tests {
 
     /// By what there is: nothing, and each stage in its order.
     fn row(mark: Option<&Held>, label: &str, starts: &Fingerprint, is_good: bool) -> String {
+        row_of(mark, label, starts, is_good, None)
+    }
+
+    fn row_of(
+        mark: Option<&Held>,
+        label: &str,
+        starts: &Fingerprint,
+        is_good: bool,
+        live: Option<&str>,
+    ) -> String {
         let there = Snapshots {
             format: SNAPSHOTS_FORMAT,
             label: label.to_owned(),
@@ -165,7 +179,9 @@ mod tests {
         };
         let stages = [None, Some(Stage::Taking), Some(Stage::Taken), Some(Stage::Left), Some(Stage::Over)];
         stages
-            .map(|stage| format!("{:?}", before(mark, stage.map(|stage| (&there, stage)), starts, is_good)))
+            .map(|stage| {
+                format!("{:?}", before(mark, stage.map(|stage| (&there, stage)), starts, is_good, live))
+            })
             .join(" ")
     }
 
@@ -191,6 +207,21 @@ mod tests {
         let failed = mark(State::Failed, Some("a"));
         assert_eq!(row(Some(&failed), "a", &old, true), "Nothing Drop Restore Nothing Drop");
         assert_eq!(row(Some(&failed), "a", &new, false), "Nothing Drop Nothing Nothing Drop");
+    }
+
+    #[test]
+    fn a_tag_that_moves_while_it_is_tried() {
+        let [old, third] = ["old", "third"].map(|image| print(TEXT, image));
+        for (state, live, expected) in [
+            (State::Trying, "this", "Take Take Nothing Take Take"),
+            (State::Trying, "other", "Nothing Drop Leave Nothing Drop"),
+            (State::Waiting, "this", "Nothing Drop Leave Nothing Drop"),
+        ] {
+            let mark = mark(state, Some("a"));
+            let of = |starts| row_of(Some(&mark), "a", starts, false, Some(live));
+            assert_eq!(of(&third), expected, "{state:?} {live}");
+            assert_eq!(of(&old), "Nothing Drop Restore Nothing Drop", "{state:?} {live}");
+        }
     }
 
     #[test]

@@ -199,7 +199,8 @@ fn in_order(stage: &mut Stage) -> Told {
 macro_rules! briefly {
     ($more:literal) => {
         concat!(
-            "command = ['/bin/bash', '-c', 'trap exit TERM; sleep 1.5; rm /tmp/well; sleep infinity & wait']\n\
+            "command = ['/bin/bash', '-c', 'trap exit TERM; until test -e /tmp/well; do sleep 0.1; done; \
+             sleep 1; rm /tmp/well; sleep infinity & wait']\n\
              root = 'ephemeral'\nready = 'healthy'\n\
              [health]\ncommand = ['/bin/sh', '-c', 'test ! -e /tmp/was || test -e /tmp/well || exit 1; \
                  test -e /tmp/was || touch /tmp/was /tmp/well']\n\
@@ -372,9 +373,10 @@ fn images(stage: &mut Stage) -> Told {
     import("trap exit TERM; sleep infinity & wait")?;
     let good = digest("moves:1")?;
     declare(machine, "moves", "image = 'moves:1'\nnetwork = 'none'\n")?;
-    machine.sh("systemctl start moves-container")?;
-    let running = |machine: &Machine| -> Result<String> {
-        let inspected = json(&machine.sh("wharf inspect --json moves")?);
+    declare(machine, "pair@", "image = 'moves:1'\nnetwork = 'none'\n")?;
+    machine.sh("systemctl start moves-container pair-container@blue")?;
+    let running = |machine: &Machine, name: &str| -> Result<String> {
+        let inspected = json(&machine.sh(&format!("wharf inspect --json {name}"))?);
         Ok(inspected["image"]["running"].as_str().unwrap_or_default().to_owned())
     };
     import("exit 3")?;
@@ -382,13 +384,25 @@ fn images(stage: &mut Stage) -> Told {
     assert_ne!(good, bad);
     let said = refused(machine, "")?;
     assert!(said.contains("moves:1 is ") && said.contains("status 3"), "{said}");
-    assert_eq!(running(machine)?, good);
+    assert_eq!(running(machine, "moves")?, good);
     machine.sh("systemctl daemon-reload; systemctl restart moves-container")?;
-    assert_eq!(running(machine)?, good, "the tag names the bad one, and the good one runs");
+    assert_eq!(running(machine, "moves")?, good, "the tag names the bad one, and the good one runs");
     let explained = format!("MESSAGE_ID=9aeb4c4e0388429eada3995ce4360b3d IMAGE_DIGEST={good}");
     let said = machine
         .sh(&format!("journalctl --sync; journalctl -q -b -o cat CONTAINER_NAME=moves {explained}"))?;
     assert!(said.lines().count() == 2 && said.starts_with("moves: runs its last good plan: "), "{said}");
+
+    // A mistake in its file makes no difference: what has worked since boot has the tag in it.
+    write(machine, "moves", "image = 'moves:1'\nnetwork = 'none'\nmemroy = 1\n")?;
+    write(machine, "pair@", "image = 'moves:1'\nnetwork = 'none'\nmemroy = 1\n")?;
+    machine.sh("systemctl daemon-reload; systemctl restart moves-container pair-container@blue")?;
+    assert_eq!((running(machine, "moves")?, running(machine, "pair@blue")?), (good.clone(), good.clone()));
+    let status = machine.sh("systemctl status --no-pager moves-container")?;
+    assert!(status.contains("RUNS ITS LAST GOOD PLAN"), "{status}");
+    machine.sh("systemctl stop pair-container@blue")?;
+    forget(machine, &["pair@"])?;
+    write(machine, "moves", "image = 'moves:1'\nnetwork = 'none'\n")?;
+    machine.sh("systemctl daemon-reload")?;
 
     // Nobody takes the good one away, also when it doesn't run at the moment.
     machine.sh("systemctl stop moves-container")?;
@@ -397,12 +411,12 @@ fn images(stage: &mut Stage) -> Told {
     assert_eq!(kept.code, 1);
     assert!(kept.stderr.contains("last good plan"), "{}", kept.stderr);
     machine.sh("systemctl start moves-container")?;
-    assert_eq!(running(machine)?, good);
+    assert_eq!(running(machine, "moves")?, good);
 
     // The image moves on.
     import("trap exit TERM; sleep infinity & wait; : better")?;
     applied(machine, "")?;
-    assert_eq!(running(machine)?, digest("moves:1")?);
+    assert_eq!(running(machine, "moves")?, digest("moves:1")?);
     assert_eq!(applied(machine, "")?, "all is as the files say\n");
 
     // What can't be had is left as it runs.
@@ -688,7 +702,7 @@ fn left_alone(machine: &Machine, version: &str) -> Result<()> {
     let first = machine.start("exec wharf apply --settle 60s below")?;
     serves(machine, "below", version)?;
     let tell = "kill -TERM $(cut -d ' ' -f 1 /run/wharf/apply.lock)";
-    machine.sh(&format!("{tell}; sleep 0.3; {tell}"))?;
+    machine.sh(&format!("{tell}; sleep 1.2; {tell}"))?;
     first.rest();
     assert_eq!(problem(machine, "below")?, "unproved");
     let changed = machine.sh("wharf changed")?;
@@ -717,7 +731,10 @@ fn told_to_end(stage: &mut Stage) -> Told {
         write(machine, "below", &of("2", &brings).replace("network = 'none'\n", ""))?;
         let first = machine.start("exec wharf apply --settle 3s 2>&1")?;
         state(machine, "below", "trying")?;
-        machine.sh(&format!("kill -{signal} $(cut -d ' ' -f 1 /run/wharf/apply.lock)"))?;
+        // Of a terminal that is gone the shell tells, and the kernel.
+        machine.sh(&format!(
+            "for time in 1 2; do kill -{signal} $(cut -d ' ' -f 1 /run/wharf/apply.lock); sleep 0.1; done"
+        ))?;
         let said = first.rest().join("\n");
         assert!(said.contains("finishing below, and then ending"), "{said}");
         assert!(said.contains("above: not tried: it"), "{said}");
@@ -751,7 +768,52 @@ fn told_to_end(stage: &mut Stage) -> Told {
     assert_eq!(applied(machine, "--dry-run")?, "all is as the files say\n");
     assert_eq!(applied(machine, "")?, "all is as the files say\n");
     assert_eq!((property(machine, "below", "MainPID")?, marks_left(machine)?), (pid, String::new()));
-    gone(machine, &["above", "below"])?;
+
+    // Nor where another one begins, and doesn't come to it.
+    let base = |version: &str, command: &str| of(version, command).replace("network = 'none'\n", "");
+    declare(machine, "base", &base("1", STAYS))?;
+    let linked = |version: &str| {
+        write(machine, "below", &of(version, STAYS).replace("network = 'none'", "links = ['base']"))
+    };
+    linked("found")?;
+    applied(machine, "")?;
+    linked("linked")?;
+    let first = machine.start("exec wharf apply --settle 60s below")?;
+    serves(machine, "below", "linked")?;
+    machine.sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock)")?;
+    first.rest();
+    write(machine, "base", &base("bad", BAD[0].1))?;
+    let said = refused(machine, "")?;
+    assert!(said.contains("below: not tried: it links to base"), "{said}");
+    assert_eq!(
+        (version(machine, "below")?, problem(machine, "below")?),
+        ("linked".into(), "unproved".into())
+    );
+    long_ago(machine)?;
+    machine.sh("systemctl kill -s KILL below-container")?;
+    serves(machine, "below", "linked")?;
+    assert_eq!(marks_left(machine)?, "base.json");
+    write(machine, "base", &base("1", STAYS))?;
+    applied(machine, "")?;
+
+    // A unit that is that of the last good plan, for a reason that is gone, is made anew before anything starts by it.
+    left_alone(machine, "proved")?;
+    machine.sh(
+        "systemctl daemon-reload; rm /var/lib/wharf/held/below.json; systemctl restart below-container",
+    )?;
+    assert_eq!((version(machine, "below")?, problem(machine, "below")?), ("proved".into(), "none".into()));
+
+    // systemd, or the bus, may be away for a moment while it is looked at: that says nothing of what is tried.
+    for (what, away) in [("reexec", "systemctl daemon-reexec"), ("bus", "systemctl restart dbus.service")] {
+        write(machine, "below", &below(what))?;
+        let first = machine.start("wharf apply --settle 4s 2>&1")?;
+        serves(machine, "below", what)?;
+        machine.sh(away)?;
+        let said = first.rest().join("\n");
+        assert!(said.contains("below: runs, ready"), "{away}: {said}");
+        assert_eq!((version(machine, "below")?, marks_left(machine)?), (what.into(), String::new()));
+    }
+    gone(machine, &["above", "below", "base"])?;
     Ok(())
 }
 

@@ -467,6 +467,30 @@ fn killed(stage: &mut Stage) -> Told {
     )?;
     moves(machine, &well("2"))?;
     machine.sh("wharf apply --settle 1s")?;
+
+    // Its tag moves on once more while the old version stops: what starts is what is tried, with its snapshot, and what
+    // fails is that.
+    let slowly = well("2").replace("exit TERM", "\"test ! -e /more/slow || sleep 10; exit\" TERM");
+    let slowly = moves(machine, &slowly)?;
+    updated(machine, "")?;
+    let so_far = log(machine)?;
+    moves(machine, &well("6"))?;
+    machine.sh("touch /var/lib/wharf/volumes/db-more/slow")?;
+    let update = machine.start("exec wharf update --settle 2s 2>&1")?;
+    until(machine, "grep -q '\"trying\"' /var/lib/wharf/held/db.json")?;
+    let destroys = moves(machine, BAD)?;
+    machine.sh("rm /var/lib/wharf/volumes/db-more/slow")?;
+    let told = update.rest().join("\n");
+    assert!(told.contains("db: FAILED: its program ended with status 3"), "{told}");
+    assert!(told.contains("run again"), "{told}");
+    machine.sh("sleep 0.3")?;
+    assert_eq!((runs(machine)?, log(machine)?), (slowly, format!("{so_far} 2")));
+    assert!(machine.sh("cat /var/lib/wharf/held/db.json")?.contains(&destroys));
+    machine.sh("systemctl daemon-reload; systemctl restart db-container; sleep 0.3")?;
+    assert_eq!(log(machine)?, format!("{so_far} 2 2"));
+    nothing_is_left(machine, "a tag that moves twice")?;
+    moves(machine, &well("2"))?;
+    updated(machine, "")?;
     let before = log(machine)?;
     let before = before.strip_suffix(" 2 2").unwrap_or(&before);
 
@@ -504,14 +528,21 @@ fn power_cut(stage: &mut Stage) -> Told {
         moves(&machine, &format!("{BAD}; : {time}"))?;
         machine.sh("sync")?;
         let update = machine.start("wharf update --settle 2s")?;
-        let after = some_moment(Duration::from_millis(3500));
+        // Once for sure while it is marked.
+        if time == 0 {
+            until(&machine, "grep -q '\"trying\"' /var/lib/wharf/held/db.json")?;
+            machine.let_pass(Duration::from_millis(500));
+        }
+        let after = some_moment(Duration::from_millis(if time == 0 { 1000 } else { 3500 }));
         machine.let_pass(after);
         machine.power_cut()?;
         drop(update);
         machine.boot_again()?;
         let what = format!("the power went after {after:?}");
         // Cut before anything was marked, the tag had moved already, and boot starts what it names.
-        if machine.run("ls /var/lib/wharf/held/db.json")?.code == 0 {
+        let is_marked = machine.run("ls /var/lib/wharf/held/db.json")?.code == 0;
+        assert!(is_marked || time > 0, "{what}");
+        if is_marked {
             assert_whole(&machine, &what, &before, &good)?;
             let written = log(&machine)?;
             machine.sh("systemctl restart db-container")?;

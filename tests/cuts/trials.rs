@@ -85,7 +85,7 @@ pub fn cuts(file_system: FileSystem, count: u32, seed: u64) {
         let what = format!("{file_system:?}, seed {seed}, cut {number}, restores: {restores}");
         let old = format!("old {number}");
         write(&root, &old);
-        held::keep(&Paths::new(&root), &mark(&root)).unwrap();
+        mark(&root);
         let image = if restores {
             start(&root, "new").unwrap();
             write(&root, "destroyed");

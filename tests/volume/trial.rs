@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use wharf::check::Container;
-use wharf::held::{self, snapshots};
+use wharf::held;
+use wharf::held::snapshots::{self, Settled, Unsettled};
 use wharf::host::Paths;
 use wharf::plan::held::{Fingerprint, Good, HELD_FORMAT, Held, State};
 use wharf::plan::snapshot::{Before, before};
@@ -45,10 +46,10 @@ fn print(image: &str) -> Fingerprint {
     Fingerprint::of(&container(), &Policy::Any, Some(digest(image)), BTreeMap::new())
 }
 
-/// The mark of a trial of `new`, in place of `old`.
+/// Writes the mark of a trial of `new`, in place of `old`.
 pub fn mark(root: &Path) -> Held {
     let (paths, name) = (Paths::new(root), "x".parse().unwrap());
-    Held {
+    let mark = Held {
         format: HELD_FORMAT,
         state: State::Trying,
         run: "run".into(),
@@ -57,36 +58,26 @@ pub fn mark(root: &Path) -> Held {
         why: None,
         tried: print("new"),
         good: Good::new(container(), "x.toml".into(), Some(digest("old"))),
-        snapshot: snapshots::label(&paths, &name, true, held::find(&paths, &name).unwrap().as_ref(), "run"),
-    }
+        snapshot: None,
+    };
+    snapshots::keep_mark(&paths, mark, true, held::find(&paths, &name).unwrap().as_ref()).unwrap()
 }
 
 /// What the executor does before it starts an image.
-pub fn start(root: &Path, image: &str) -> Result<Before, snapshots::Error> {
+pub fn start(root: &Path, image: &str) -> Result<(Before, Settled), Unsettled> {
     let (paths, container) = (Paths::new(root), container());
     let name = &container.name;
     let mark = held::find(&paths, name).unwrap();
-    let there = snapshots::find(&paths, name)?;
-    let step = before(
-        mark.as_ref(),
-        there.as_ref().map(|(all, stage)| (all, *stage)),
-        &print(image),
-        image == "old",
-    );
-    match step {
-        Before::Nothing => {}
-        Before::Take => {
-            let label = mark.and_then(|mark| mark.snapshot).unwrap();
-            snapshots::take(&paths, name, &label, &container.writes_to())?;
-        }
-        Before::Restore => {
-            snapshots::restore(&paths, name)?;
-            snapshots::drop(&paths, name)?;
-        }
-        Before::Leave => snapshots::leave(&paths, name)?,
-        Before::Drop => snapshots::drop(&paths, name)?,
-    }
-    Ok(step)
+    let there = snapshots::find(&paths, name).unwrap();
+    let there = there.as_ref().map(|(all, stage)| (all, *stage));
+    let step = before(mark.as_ref(), there, &print(image), image == "old", None);
+    let label = mark.and_then(|mark| mark.snapshot).unwrap_or_default();
+    snapshots::settle(&paths, name, step, &label, &container.writes_to()).and_then(
+        |mut settled| match settled.undropped.take() {
+            Some(error) => Err(Unsettled::NotRestored(error)),
+            None => Ok((step, settled)),
+        },
+    )
 }
 
 /// What such a process does; nothing in one that runs tests.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use wharf::held::{self, snapshots};
+use wharf::plan::held::{Held, PROVED};
 use wharf::plan::snapshot::{Before, Stage};
 use wharf::volume::{self, How};
 
@@ -69,7 +71,7 @@ fn prepare(place: &Place) {
     place.empty();
     fs::create_dir_all(place.volumes().join("read")).unwrap();
     write(place, "old");
-    held::keep(&place.paths(), &mark(&place.root())).unwrap();
+    mark(&place.root());
 }
 
 fn there(place: &Place) -> Option<Stage> {
@@ -94,6 +96,28 @@ fn assert_put_back(place: &Place, what: &str) {
     for _ in 0..2 {
         start(&place.root(), "old").unwrap();
         assert_eq!(read(place, what), "since", "{what}");
+    }
+    assert_clean(place, what);
+}
+
+/// They were taken so long ago; with nothing, the clock is behind them.
+fn dated(place: &Place, age: Option<Duration>) {
+    let file = fs::File::open(held::folder(&place.paths()).join("x.taken")).unwrap();
+    let now = SystemTime::now();
+    let then = age.map_or_else(|| now + Duration::from_secs(3600), |age| now - age);
+    file.set_modified(then).unwrap();
+}
+
+/// What was tried has left its data in a snapshot of each volume, whole, which goes with this.
+fn assert_kept(place: &Place, what: &str) {
+    for volume in [VOLUME, OTHER] {
+        let snapshots = wharf::volume::snapshot::list(&place.paths(), volume).unwrap();
+        let [after] = snapshots.as_slice() else { panic!("{what}: {snapshots:?}") };
+        assert!(after.label.ends_with(".after"), "{what}: {after:?}");
+        for file in ["one", "sub/two"] {
+            assert_eq!(fs::read_to_string(after.tree.join(file)).unwrap(), "destroyed", "{what}");
+        }
+        wharf::volume::snapshot::drop(&place.paths(), volume, &after.label).unwrap();
     }
     assert_clean(place, what);
 }
@@ -146,6 +170,38 @@ pub fn each_step(ground: Ground) {
         assert_put_back(&place, &what);
     }
 
+    // What was tried may have served for long: what it has written stays beside.
+    for age in [Some(PROVED), None] {
+        destroyed();
+        dated(&place, age);
+        let keeping = calls(&place.root(), "old");
+        assert!(keeping.len() > restoring.len(), "{} {}", keeping.len(), restoring.len());
+        assert_kept(&place, &format!("not killed, {age:?}"));
+    }
+    destroyed();
+    dated(&place, Some(PROVED));
+    let keeping = calls(&place.root(), "old");
+    for call in &keeping {
+        destroyed();
+        dated(&place, Some(PROVED));
+        let what = killed(&place, "old", call);
+        start(&place.root(), "old").unwrap();
+        assert_eq!(read(&place, &what), "old", "{what}");
+        assert_kept(&place, &what);
+    }
+
+    // Another run has written its mark while the start of what is tried took snapshots: it is asked again what to start.
+    prepare(&place);
+    let other =
+        Held { run: "other".into(), ..held::find(&place.paths(), &container().name).unwrap().unwrap() };
+    held::keep(&place.paths(), &Held { snapshot: Some("x.other".into()), ..other }).unwrap();
+    let (name, volumes) = (container().name, container());
+    let volumes = volumes.writes_to();
+    let settled = snapshots::settle(&place.paths(), &name, Before::Take, "x.run", &volumes).unwrap();
+    assert!(settled.is_moved);
+    assert_eq!(start(&place.root(), "old").unwrap().0, Before::Drop);
+    assert_clean(&place, "taken for nobody");
+
     // It has proved itself, and the mark is gone: whatever starts and is killed, its data stay.
     destroyed();
     held::forget(&place.paths(), &container().name).unwrap();
@@ -165,20 +221,22 @@ pub fn each_step(ground: Ground) {
     // A third version that somebody starts keeps what it has written; a new try of the same keeps the snapshot.
     destroyed();
     let label = held::find(&place.paths(), &container().name).unwrap().unwrap().snapshot;
-    held::keep(&place.paths(), &mark(&place.root())).unwrap();
-    assert_eq!(held::find(&place.paths(), &container().name).unwrap().unwrap().snapshot, label);
-    assert_eq!(start(&place.root(), "new").unwrap(), Before::Nothing);
-    assert_eq!(start(&place.root(), "third").unwrap(), Before::Leave);
+    assert_eq!(mark(&place.root()).snapshot, label);
+    let step = |image: &str| start(&place.root(), image).unwrap().0;
+    assert_eq!(step("new"), Before::Nothing);
+    assert_eq!(step("third"), Before::Leave);
     write(&place, "third");
-    assert_eq!(start(&place.root(), "old").unwrap(), Before::Nothing);
+    assert_eq!(step("old"), Before::Nothing);
     assert_eq!(read(&place, "after a third version"), "third");
     held::forget(&place.paths(), &container().name).unwrap();
     assert!(snapshots::sweep(&place.paths()).is_empty());
     assert_clean(&place, "swept");
     println!(
-        "{ground:?}: killed at each of {} calls of a start that takes, {} that restore, {} that drop",
+        "{ground:?}: killed at each of {} calls of a start that takes, {} that restore, {} that keep what was written \
+         and restore, {} that drop",
         taking.len(),
         restoring.len(),
+        keeping.len(),
         dropping.len()
     );
 }

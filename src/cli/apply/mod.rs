@@ -75,7 +75,8 @@ too. What the new version has written until then is gone. Where there can't be
 one, nothing of that container is touched.
 
 Told to end (^C, SIGTERM, a lost terminal), it first finishes what is being
-tried, and begins nothing new; told once more, it ends at once.
+tried, and begins nothing new; told once more, a second later or more, it ends
+at once.
 
 Examples:
   wharf apply --dry-run
@@ -293,26 +294,26 @@ fn forget_proved(paths: &Paths) -> Result<(), Failure> {
     let systemd = Systemd::connect()?;
     let settings = plan::check_settings(&generate::settings(paths)).settings;
     let proved = proved(paths, &systemd, &held::all(paths), &settings)?;
-    for name in &proved {
+    for (name, _) in &proved {
         held::forget(paths, name)?;
     }
     // A reload since has put the last good plan into the unit.
-    if proved.iter().any(|name| has_held_plan(paths, name)) {
+    if proved.iter().any(|(name, _)| has_held_plan(paths, name)) {
         systemd.reload()?;
     }
-    for name in &proved {
-        let _ = last_good::keep_present(paths, name);
+    for (name, container) in &proved {
+        let _ = last_good::keep_present(paths, name, container);
     }
     Ok(())
 }
 
-/// Whose trials those are. One that is unhealthy hasn't proved itself, however long it is up.
+/// Whose trials those are, with what runs. One that is unhealthy hasn't proved itself, however long it is up.
 fn proved(
     paths: &Paths,
     systemd: &Systemd,
     marks: &BTreeMap<ContainerName, Held>,
     settings: &Settings,
-) -> Result<Vec<ContainerName>, Failure> {
+) -> Result<Vec<(ContainerName, Container)>, Failure> {
     let live = held::live(paths);
     let mut proved = Vec::new();
     for (name, mark) in marks.iter().filter(|(_, mark)| mark.is_orphaned(live.as_deref())) {
@@ -327,7 +328,7 @@ fn proved(
         }
         let pulse = systemd.pulse(&name.unit())?;
         if is_up(&pulse.active) && !health::is_in_trouble(&pulse.text) {
-            proved.push(name.clone());
+            proved.push((name.clone(), running.container));
         }
     }
     Ok(proved)
@@ -372,7 +373,7 @@ pub(in crate::cli) fn look(
     let active = systemd.states(&patterns)?;
     let mut marks = held::all(paths);
     // Who only looks has forgotten none of them.
-    for name in proved(paths, &systemd, &marks, &settings)? {
+    for (name, _) in proved(paths, &systemd, &marks, &settings)? {
         marks.remove(&name);
     }
     let mut all: BTreeSet<ContainerName> =

@@ -1,8 +1,9 @@
 //! Whether what was started works: how long it is watched, and what its states and its end mean.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use crate::bus::{BusError, Pulse, Systemd};
+use crate::bus::{Pulse, Systemd};
 use crate::check::{Container, Health};
 use crate::cli::output::chain;
 use crate::plan::health::{self, UNHEALTHY};
@@ -105,6 +106,48 @@ fn stays_down(pulse: &Pulse) -> bool {
     result != "success" && *code != 0 && named.contains(status)
 }
 
+/// How long systemd may be away: while it is upgraded, and executes itself anew, it answers nobody.
+const AWAY_MAX: Duration = Duration::from_secs(30);
+
+/// Who asks for a unit's state, also of a systemd that is away for a moment.
+struct Asks<'a> {
+    systemd: Cow<'a, Systemd>,
+    unit: &'a str,
+}
+
+impl<'a> Asks<'a> {
+    fn new(systemd: &'a Systemd, unit: &'a str) -> Self {
+        Self { systemd: Cow::Borrowed(systemd), unit }
+    }
+
+    /// What doesn't answer says nothing of the container.
+    fn pulse(&mut self) -> Result<Pulse, Unproved> {
+        let since = Instant::now();
+        loop {
+            match self.systemd.pulse(self.unit) {
+                Ok(pulse) => return Ok(pulse),
+                Err(error) if !error.is_away() => return Err(Unproved::Failed(chain(&error))),
+                Err(error) if since.elapsed() >= AWAY_MAX => {
+                    return Err(Unproved::Others(format!(
+                        "systemd doesn't say how it does: {}",
+                        chain(&error)
+                    )));
+                }
+                Err(_) => {}
+            }
+            pause(LOOK);
+            if let Ok(systemd) = Systemd::connect() {
+                self.systemd = Cow::Owned(systemd);
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "that nothing happens for a while is what is waited for")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Watches a unit whose job is over until it has proved itself.
 /// `before` is systemd's count of its restarts before the job: what crashes at once may be started again before the first
 /// look.
@@ -115,19 +158,19 @@ pub(super) fn prove(
     before: u32,
     watched: Watched,
 ) -> Result<(), Unproved> {
-    let pulse = || systemd.pulse(unit).map_err(|error: BusError| Unproved::Failed(chain(&error)));
+    let mut asks = Asks::new(systemd, unit);
     match job {
         "done" => {}
         // Another job has taken its place.
         "canceled" => {
             return Err(Unproved::Others("somebody has stopped or restarted it while it started".to_owned()));
         }
-        other => return Err(Unproved::Failed(reason(&pulse()?, other))),
+        other => return Err(Unproved::Failed(reason(&asks.pulse()?, other))),
     }
     let ready = Instant::now();
     let mut end = None;
     loop {
-        let mut now = pulse()?;
+        let mut now = asks.pulse()?;
         now.restarts = now.restarts.saturating_sub(before);
         match (watched.verdict(&now, ready.elapsed()), &end) {
             (None, _) => {}
@@ -140,11 +183,7 @@ pub(super) fn prove(
         if now.result != "success" {
             end = Some(now);
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "that nothing happens for a while is what is waited for"
-        )]
-        std::thread::sleep(LOOK.min(watched.settle));
+        pause(LOOK.min(watched.settle));
     }
 }
 

@@ -121,13 +121,12 @@ impl Work<'_> {
         // can't be tried.
         let mut marks = BTreeMap::new();
         for step in &work {
-            if let Some(mark) = self.mark(step, lock.run()) {
-                held::keep(self.paths, &mark).map_err(|source| MarkError {
-                    name: step.name.clone(),
-                    path: held::folder(self.paths),
-                    source,
-                })?;
-                marks.insert(step.name.clone(), mark);
+            if let Some((mark, wanted)) = self.mark(step, lock.run()) {
+                let before = self.scene.marks.get(&step.name);
+                let mark = held::snapshots::keep_mark(self.paths, mark, wanted, before);
+                let unkept =
+                    |source| MarkError { name: step.name.clone(), path: held::folder(self.paths), source };
+                marks.insert(step.name.clone(), mark.map_err(unkept)?);
             }
         }
         let mut outcomes = Outcomes::new();
@@ -176,22 +175,26 @@ impl Work<'_> {
         outcomes.insert(step.name.clone(), outcome);
     }
 
-    /// What a container falls back to, should this fail; nothing where it wouldn't be known to work.
-    fn mark(&self, step: &Step, run: &str) -> Option<Held> {
+    /// What a container falls back to, should this fail, and whether there are to be snapshots; nothing where it wouldn't
+    /// be known to work.
+    fn mark(&self, step: &Step, run: &str) -> Option<(Held, bool)> {
         let (container, version) = self.scene.said.get(&step.name)?;
         let good = self.scene.fallback(step)?;
         let before = self.scene.marks.get(&step.name);
-        Some(Held {
+        let runs = self.scene.running.get(&step.name).filter(|running| running.held.is_none());
+        let runs = runs.map(|running| fingerprint(running, &self.scene.settings));
+        let mark = Held {
             format: HELD_FORMAT,
-            state: State::Waiting,
+            state: Held::follows(before, version, runs.as_ref()),
             run: run.to_owned(),
             at: now(),
             settle: self.settle.map(|time| time.as_secs()),
             why: None,
             tried: version.clone(),
             good,
-            snapshot: held::snapshots::label(self.paths, &step.name, container.snapshot, before, run),
-        })
+            snapshot: None,
+        };
+        Some((mark, container.snapshot))
     }
 
     /// Fetches what isn't in the store, with nothing touched yet; why one can't be had, in words.
@@ -378,7 +381,11 @@ impl Work<'_> {
             Err(Unproved::Others(why)) => return Outcome::NotTried(why),
             Err(Unproved::Failed(why)) => why,
         };
-        let Some(mark) = mark else { return Outcome::Failed(why) };
+        let Some(mut mark) = mark else { return Outcome::Failed(why) };
+        // Its tag may have moved on once more by then: it is that one which failed.
+        if let Some(image) = exec::last_image(self.paths, &step.name, began.elapsed()) {
+            mark.tried.image = Some(image);
+        }
         // It never runs without, so nothing of it has run, and nothing is known of it.
         let is_untried = mark.snapshot.is_some()
             && mark.tried.image != mark.good.image
@@ -396,7 +403,7 @@ impl Work<'_> {
         }
         let said = self.scene.said.get(&step.name).map(|(container, _)| container);
         // Where it was idle and has ended, there is none.
-        match running::find(self.paths, &step.name) {
+        let proved = match running::find(self.paths, &step.name) {
             Ok(Some(Running { held: Some(why), .. })) => {
                 return Outcome::Failed(format!("its last good plan was started instead: {why}"));
             }
@@ -409,16 +416,16 @@ impl Work<'_> {
                     step.name
                 ));
             }
-            Ok(_) => {}
+            Ok(running) => running.map(|running| running.container).or_else(|| said.cloned()),
             Err(error) => return Outcome::Failed(format!("what was started can't be read: {error}")),
-        }
+        };
         if let Err(error) = held::forget(self.paths, &step.name) {
             return Outcome::Failed(format!(
                 "it runs, but what it would fall back to can't be removed, so the next start falls back: {error}"
             ));
         }
         // Without it, a mistake in its files has it refused, and nothing else.
-        let _ = last_good::keep_present(self.paths, &step.name);
+        let _ = proved.map(|proved| last_good::keep_present(self.paths, &step.name, &proved));
         Outcome::Applied(ready)
     }
 
@@ -430,7 +437,10 @@ impl Work<'_> {
         mark: Option<&Held>,
         began: Instant,
     ) -> Result<String, Unproved> {
-        let failed = |error: BusError| Unproved::Failed(chain(&error));
+        let failed = |error: BusError| match error.is_away() {
+            true => Unproved::Others(chain(&error)),
+            false => Unproved::Failed(chain(&error)),
+        };
         let own = |unit: &String| *unit == step.unit;
         let container = self.scene.said.get(&step.name).map(|(container, _)| container);
         if self.is_elsewhere(step, mark) {

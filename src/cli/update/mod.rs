@@ -28,7 +28,7 @@ use crate::held::{self, Applying};
 use crate::host::Paths;
 use crate::image::{Digest, Store};
 use crate::plan;
-use crate::plan::held::{Fingerprint, Good, HELD_FORMAT, Held, State};
+use crate::plan::held::{Fingerprint, Good, HELD_FORMAT, Held};
 use crate::registry::{self, Client, Credentials};
 use crate::running::{self, Running};
 use crate::spec::{ContainerName, Reference, duration};
@@ -477,9 +477,11 @@ impl Ask<'_> {
                 let before = marks.get(name);
                 let state = active.get(&name.unit()).map_or("inactive", String::as_str);
                 let Some(good) = self.good(name, container, &version, before, state) else { continue };
+                let runs = self.running.get(name).filter(|running| running.held.is_none());
+                let runs = runs.map(|running| fingerprint(running, settings));
                 let mark = Held {
                     format: HELD_FORMAT,
-                    state: State::Waiting,
+                    state: Held::follows(before, &version, runs.as_ref()),
                     run: run.to_owned(),
                     at: Timestamp::now().to_string(),
                     settle: settle.map(|time| time.as_secs()),
@@ -487,9 +489,9 @@ impl Ask<'_> {
                     // Whichever it will be.
                     tried: Fingerprint { image: None, ..version },
                     good,
-                    snapshot: held::snapshots::label(self.paths, name, container.snapshot, before, run),
+                    snapshot: None,
                 };
-                held::keep(self.paths, &mark)
+                let mark = held::snapshots::keep_mark(self.paths, mark, container.snapshot, before)
                     .map_err(|source| WriteError { path: held::folder(self.paths), source })?;
                 written.push((name.clone(), mark.good.image));
             }
