@@ -181,7 +181,9 @@ pub fn each_step(ground: Ground) {
     destroyed();
     dated(&place, Some(PROVED));
     let keeping = calls(&place.root(), "old");
-    for call in &keeping {
+    // What is new in it is the snapshot, which each step of taking one has been cut off in above; so a few will do.
+    let every = if std::env::var_os("WHARF_TEST_FULL").is_some_and(|value| value == "1") { 1 } else { 8 };
+    for call in keeping.iter().step_by(every) {
         destroyed();
         dated(&place, Some(PROVED));
         let what = killed(&place, "old", call);
@@ -232,12 +234,12 @@ pub fn each_step(ground: Ground) {
     assert!(snapshots::sweep(&place.paths()).is_empty());
     assert_clean(&place, "swept");
     println!(
-        "{ground:?}: killed at each of {} calls of a start that takes, {} that restore, {} that keep what was written \
-         and restore, {} that drop",
+        "{ground:?}: killed at each of {} calls of a start that takes, {} that restore, {} that drop, and at {} that \
+         keep what was written and restore",
         taking.len(),
         restoring.len(),
-        keeping.len(),
-        dropping.len()
+        dropping.len(),
+        keeping.len().div_ceil(every)
     );
 }
 
