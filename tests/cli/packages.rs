@@ -246,19 +246,50 @@ fn each_package_has_what_is_installed_by_hand() {
     }
 }
 
+/// Programs, in a folder `bin`, whose content is nothing to a test: they take no time.
+fn programs(at: &Path, content: &str) -> String {
+    let folder = at.join("bin");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["wharf", "wharf-generator", "wharf-executor"] {
+        fs::write(folder.join(name), content).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder.display().to_string()
+}
+
+/// What is there stays whole, and nothing lies beside it.
+#[test]
+fn an_upgrade_that_fails_is_none() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("an upgrade on a full disk", "only root may mount");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path();
+    let install = |version: &str| {
+        format!(
+            "{} --destdir disk --profile-dir {} >&2",
+            packaging("install"),
+            programs(&at.join(version), version)
+        )
+    };
+    let (first, second) = (install("first"), install("second"));
+    // As much room as the first version takes, and a bit more.
+    let script = format!(
+        "mkdir disk; mount -t tmpfs -o size=16m none disk; {first}; cd disk; find . -type f | xargs sha256sum | sort >../before; \
+         fill() {{ head -c $(($(df --output=avail -B 1 . | tail -1) - $1)) /dev/zero >../disk/filler; }}; fill 500000; cd ..; \
+         ! {second} 2>/dev/null; rm disk/filler; cd disk; find . -type f | xargs sha256sum | sort | diff ../before -; cd ..; \
+         {second}; cat disk/usr/bin/wharf disk/usr/lib/systemd/system-generators/* disk/usr/libexec/wharf/*; \
+         find disk -name '.?*'"
+    );
+    assert_eq!(said(&["unshare", "--mount", "bash"], &script, at), "secondsecondsecond");
+}
+
 #[test]
 fn a_tarball_is_the_same_each_time() {
     let root = tempfile::tempdir().unwrap();
-    let built = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap();
-    // Its content is nothing to this, and packing it takes time.
-    let small = root.path().join("bin");
-    fs::create_dir(&small).unwrap();
-    for name in ["wharf", "wharf-generator", "wharf-executor"] {
-        fs::copy(built.join("wharf-generator"), small.join(name)).unwrap();
-    }
+    let small = programs(root.path(), "a program");
     for (folder, umask) in [("a", "022"), ("b", "077")] {
-        let script =
-            format!("umask {umask}; {} --built {} {folder} >&2", packaging("tarball"), small.display());
+        let script = format!("umask {umask}; {} --built {small} {folder} >&2", packaging("tarball"));
         lines(&script, root.path());
     }
     lines("cmp a/wharf-*.tar.xz b/wharf-*.tar.xz", root.path());
