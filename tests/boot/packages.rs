@@ -80,6 +80,11 @@ fn tell(machine: &Machine) -> Told {
     apt(machine, "remove wharf")?;
     gone(machine)?;
     machine.sh("test -L /etc/systemd/system/timers.target.wants/wharf-prune.timer")?;
+    // Purged when somebody else has them, it leaves them their data.
+    let theirs = "/usr/lib/systemd/system-generators/wharf-generator";
+    let said = machine
+        .sh(&format!("install -m 755 /usr/bin/true {theirs} && dpkg --purge wharf 2>&1 && rm {theirs}"))?;
+    assert!(said.contains("are left"), "{said}");
     // And it is all there when it comes again, without a start.
     apt(machine, "install /root/wharf_0.1.0+next_*.deb")?;
     assert_eq!(machine.sh(RUNS)?, "");

@@ -134,10 +134,169 @@ fn a_package_that_goes_looks_at_its_own_containers_only() {
     );
     // By hand, those that use something are looked for.
     let uninstall = fs::read_to_string(packaging("uninstall")).unwrap();
-    let from = uninstall.find("    running=").unwrap();
-    let to = uninstall.find("    [[ -z $running ]]").unwrap();
-    let asks = format!("{}\necho $running", &uninstall[from..to]);
+    let from = uninstall.find("busy() {").unwrap();
+    let to = uninstall.find("# A running container needs").unwrap();
+    let asks = format!("{}\necho $(busy '*-container.service')", &uninstall[from..to]);
     assert_eq!(said(&["bash"], &asks, root.path()), "web-container.service gone-container@a.service\n");
+}
+
+/// A host with the programs of this one and nothing else of it, whose systemd knows the units in `/units`. It notes in
+/// `/asked` what it is told to do, and at the first thing that it stops somebody starts the container in `/late`. With
+/// `/dead` it doesn't answer.
+const HOST: &str = r#"mkdir -p $AT/{bin,usr,etc,dev,proc,src,units,run/systemd/system,var/lib/wharf/volumes/db,etc/wharf/containers}
+cd $AT
+mkdir -p usr/{bin,sbin,lib,lib64,libexec,share}
+for folder in bin sbin lib lib64; do
+    test ! -e /usr/$folder || mount --bind -o ro /usr/$folder usr/$folder
+    test $folder = bin || ln -s usr/$folder $folder
+done
+mount -t tmpfs none usr/lib/systemd
+mkdir -p usr/lib/systemd/system-generators
+cp -a /etc/alternatives etc
+mount --rbind /dev dev
+mount -t proc proc proc
+mount --bind -o ro $SOURCE src
+cat >bin/systemctl <<'END'
+#!/bin/bash
+verb=$1 wanted='' value=false
+shift
+while [[ ${1-} == -* ]]; do
+    case $1 in
+    --property=*) wanted=${1#*=} ;;
+    --value) value=true ;;
+    esac
+    shift
+done
+[[ $verb == show ]] || echo "$verb" "$@" >>/asked
+[[ ! -e /dead ]] || exit 1
+cd /units
+for unit in $*; do
+    if [[ ! -e $unit ]]; then
+        continue
+    elif [[ $verb == stop ]]; then
+        sed -i s/^ActiveState=.*/ActiveState=inactive/ "$unit"
+    elif $value; then
+        sed -n "s/^$wanted=//p" "$unit"
+    else
+        printf 'Id=%s\n%s\n\n' "$unit" "$(cat "$unit")"
+    fi
+done
+[[ $verb != stop || ! -e /late ]] || mv /late late-container.service
+END
+printf '#!/bin/sh\necho helper "$@" >>/asked\n' >bin/deb-systemd-helper
+chmod 755 bin/*
+ln -s /usr/bin/bash bin/bash
+ln -s /usr/bin/sh bin/sh
+touch asked var/lib/wharf/volumes/db/kept
+unit() { # name, state, page, lines...
+    printf '%s\n' "ActiveState=$2" "Documentation=\"man:$3\"" "LoadState=loaded" "${@:4}" >units/$1
+}
+on_it() { chroot . /usr/bin/env -i PATH=/bin:/usr/bin:/usr/sbin "$@" 2>&1; }
+"#;
+
+/// What a script says that has such a host, in a namespace of its own. None where this may not make one.
+fn with_host(script: &str) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        skipped("what becomes of a host", "only root may mount");
+        return None;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let script = format!("SOURCE={}\n{HOST}{script}", env!("CARGO_MANIFEST_DIR"));
+    Some(said(&["unshare", "--mount", "--net", "bash"], &script, root.path()))
+}
+
+#[test]
+fn a_purge_deletes_nothing_that_is_in_use() {
+    let purge = "on_it sh -e /src/packaging/debian/postrm purge; echo $?; cat asked; ls -d etc/wharf var/lib/wharf/volumes/db/kept || :";
+    let Some(gone) = with_host(&format!("unit db-container.service inactive 'wharf-container(5)'\n{purge}"))
+    else {
+        return;
+    };
+    assert_eq!(
+        gone,
+        "0\nhelper purge wharf-metrics.timer wharf-prune.timer wharf-update.timer\ndaemon-reload\n"
+    );
+    let stays = "etc/wharf\nvar/lib/wharf/volumes/db/kept\n";
+    // The tarball's, over what the package had left: all of it is somebody else's.
+    let generator = "usr/lib/systemd/system-generators/wharf-generator";
+    let said = with_host(&format!("install -m 755 /dev/null {generator}\n{purge}")).unwrap();
+    assert!(said.contains(&format!("/{generator}; its 'uninstall --purge'")), "{said}");
+    assert!(said.ends_with(&format!("\n0\n{stays}")), "{said}");
+    // One that didn't stop: its unit has no file any more, or somebody's.
+    for unit in [
+        "unit db-container.service active '' LoadState=not-found",
+        "unit db-container@a.service deactivating 'wharf-container(5)'",
+    ] {
+        let said = with_host(&format!("{unit}\n{purge}")).unwrap();
+        assert!(said.contains("they are in use by db-container"), "{said}");
+        assert!(said.ends_with(&format!("\ndaemon-reload\n{stays}")), "{said}");
+    }
+    let slice =
+        "mkdir -p sys/fs/cgroup/wharf.slice; echo populated 1 >sys/fs/cgroup/wharf.slice/cgroup.events";
+    let said = with_host(&format!("{slice}\n{purge}")).unwrap();
+    assert!(said.contains("in use by wharf.slice") && said.ends_with(stays), "{said}");
+}
+
+/// Plans are made anew as soon as files of another version are there.
+#[test]
+fn packages_reload_where_their_files_have_changed() {
+    for (script, step, reloads) in [
+        ("postrm", "upgrade 2", "daemon-reload\n"),
+        ("postrm", "abort-install", ""),
+        ("postinst", "abort-upgrade 2", "daemon-reload\n"),
+        ("postinst", "triggered x", ""),
+    ] {
+        let script = format!("on_it sh -e /src/packaging/debian/{script} {step}; cat asked");
+        let Some(said) = with_host(&script) else { return };
+        assert_eq!(said, reloads, "{script}");
+    }
+}
+
+#[test]
+fn uninstalling_stops_what_would_start_a_container() {
+    let units = "unit job-container.timer active 'wharf-container(5)'
+        unit job-container-restart.service inactive 'wharf-container(5)'
+        unit idle-container@a.socket active 'wharf-container(5)' Triggers=idle-container@a.service
+        unit idle-container@a.service inactive 'wharf-container(5)'
+        unit web-container.socket active 'wharf-container(5)' Triggers=web-container.service
+        unit web-container.service active 'wharf-container(5)'
+        unit slow-image.service activating 'wharf-image(5)'
+        unit their-container.timer active 'lxc(1)'
+        touch etc/wharf/containers/web.toml; mkdir etc/apparmor.d; touch etc/apparmor.d/.wharf-container.new\n";
+    let uninstall = "on_it bash /src/packaging/uninstall";
+    let left = "grep '^stop.*-image' asked; ls -A etc/apparmor.d etc/wharf/containers";
+    let Some(said) = with_host(&format!("{units}{uninstall}\n{left}")) else { return };
+    assert!(
+        said.ends_with(
+            "\nstop job-container.timer idle-container@a.socket slow-image.service\n\
+             etc/apparmor.d:\n\netc/wharf/containers:\nweb.toml\n"
+        ),
+        "{said}"
+    );
+    // One that a timer has started meanwhile keeps its volumes, and all else.
+    let late = "printf 'ActiveState=activating\\nDocumentation=man:wharf-container(5)\\n' >late";
+    let said = with_host(&format!(
+        "{units}rm units/web-*; {late}\n{uninstall} --purge || echo $?; ls -A etc/apparmor.d etc/wharf/containers var/lib/wharf/volumes"
+    ))
+    .unwrap();
+    assert!(
+        said.ends_with(
+            "stop them before their images and volumes go: late-container.service\n1\n\
+             etc/apparmor.d:\n.wharf-container.new\n\netc/wharf/containers:\nweb.toml\n\n\
+             var/lib/wharf/volumes:\ndb\n"
+        ),
+        "{said}"
+    );
+    // Who can't be asked may have any.
+    let said =
+        with_host(&format!("{units}touch dead; {uninstall} --purge || echo $?; ls etc/wharf/containers"))
+            .unwrap();
+    assert!(said.ends_with("1\nweb.toml\n"), "{said}");
+    let said = with_host(&format!(
+        "{units}rm units/web-*; {uninstall} --purge; ls -Ad etc/wharf var/lib/wharf || :"
+    ))
+    .unwrap();
+    assert!(said.contains("Wharf is removed, with its") && !said.contains("etc/wharf\n"), "{said}");
 }
 
 #[test]
