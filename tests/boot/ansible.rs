@@ -185,11 +185,13 @@ fn tarball(machine: &Machine) -> Told {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let made = String::from_utf8_lossy(&done.stdout).trim().to_owned();
     machine.copy_in(Path::new(&made), "/srv/wharf.tar.xz")?;
-    machine
-        .sh("cp -p /srv/wharf.tar.xz /var/cache/wharf-ansible.tar; rm /usr/libexec/wharf/wharf-executor")?;
     let only = role(machine)?;
     let install =
         format!("-e wharf_install=tarball -e wharf_source=/srv/wharf.tar.xz -e wharf_apply=false {only}");
+    let (changed, said) = played(machine, &format!("--check {install}"))?;
+    assert!(changed > 0, "{said}");
+    machine
+        .sh("cp -p /srv/wharf.tar.xz /var/cache/wharf-ansible.tar; rm /usr/libexec/wharf/wharf-executor")?;
     let (changed, said) = played(machine, &install)?;
     assert!(changed > 0, "{said}");
     machine.sh("test -x /usr/libexec/wharf/wharf-executor && ls /usr/share/wharf/ansible-*")?;
@@ -389,6 +391,14 @@ fn modules(machine: &Machine) -> Told {
         assert!(said.contains(says), "{task}: {said}");
     }
     assert_eq!(machine.sh("ls /etc/wharf/containers")?, "extra.toml\nextra.toml.d\nhello.toml\nweb.toml");
+
+    // Looked at, another task may still make way, or bring what is missing.
+    let looked = "    - wharf.wharf.volume: { name: data, state: absent }\n    - wharf.wharf.volume: { name: new, src: /srv/later.tar }\n";
+    let (changed, said) = played(machine, &format!("--check {}", tasks(machine, "looked", looked)?))?;
+    assert!(
+        changed == 2 && said.contains("would refuse this now") && said.contains("there is no /srv/later.tar"),
+        "{said}"
+    );
 
     // The mode alone, and a copy of what was there, which nobody takes for a container.
     let other = "    - wharf.wharf.container: { name: extra, drop_in: 10-more, content: \"description = 'Two'\", mode: '0600', backup: true }\n";

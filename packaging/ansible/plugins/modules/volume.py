@@ -48,7 +48,9 @@ options:
     default: present
 attributes:
   check_mode:
-    description: Can run in check mode and say what it would change.
+    description:
+      - Can run in check mode and say what it would change. It warns of what is in the way then, as another task may make
+        way before.
     support: full
   diff_mode:
     description: Shows whether the volume is there.
@@ -120,7 +122,9 @@ def present(module, wharf, name):
     first = nothing(mode_of(params["mode"]), params["owner"], params["group"])
     src = params["src"]
     if src is not None and not os.path.exists(src):
-        raise WharfError("there is no %s on this host to begin with" % src)
+        if not module.check_mode:
+            raise WharfError("there is no %s on this host to begin with" % src)
+        module.warn("there is no %s on this host to begin with, unless another task brings it before" % src)
     if module.check_mode:
         return
     if src is None:
@@ -130,9 +134,20 @@ def present(module, wharf, name):
 
 
 def absent(module, wharf, name):
-    """Removes it, where nobody needs it; in check mode only asks."""
+    """Removes it, where nobody needs it; in check mode only asks, as a container's file may go before."""
     if module.check_mode and wharf.find() is None:
         return
+    try:
+        prune(module, wharf, name)
+    except WharfError as error:
+        # Refused, and not asked in a wrong way.
+        if not module.check_mode or error.more.get("rc", 1) != 1:
+            raise
+        module.warn("wharf would refuse this now, unless another task makes way before: %s" % error)
+
+
+def prune(module, wharf, name):
+    """Has Wharf remove it, or in check mode say what it would do."""
     really = [] if module.check_mode else ["--yes"]
     answer = wharf.read_json(["volume", "prune", *really, "--json", "--", name], good=(0, 1))[0]
     if answer["kept"]:

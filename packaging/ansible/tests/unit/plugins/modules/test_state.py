@@ -8,7 +8,7 @@ import io
 import tarfile
 
 import pytest
-from ansible_collections.wharf.wharf.plugins.module_utils.wharf import WharfError
+from ansible_collections.wharf.wharf.plugins.module_utils.wharf import Wharf, WharfError
 from ansible_collections.wharf.wharf.plugins.modules import credential, network, volume
 
 
@@ -64,6 +64,59 @@ def test_modes(value, mode):
 def test_no_modes(value):
     with pytest.raises(WharfError):
         volume.mode_of(value)
+
+
+class Pruning(Module):
+    """With a wharf that says this of a volume."""
+
+    def __init__(self, check_mode, status, out="", err="", **params):
+        self.check_mode = check_mode
+        self.params = {"executable": "/bin/sh", "root": "/", **params}
+        self.answer, self.calls, self.warnings = (status, out, err), [], []
+
+    def run_command(self, command, **dummy):
+        self.calls.append(command[1:])
+        return self.answer
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+NEEDED = (1, "", "error: volume db stays: app is running with it")
+SNAPSHOTS = (1, '{"volumes": [], "kept": ["db stays, as it has snapshots"]}', "")
+
+
+@pytest.mark.parametrize(("answer", "why"), [(NEEDED, "app is running with it"), (SNAPSHOTS, "it has snapshots")])
+def test_a_volume_that_is_needed(answer, why):
+    module = Pruning(False, *answer)
+    with pytest.raises(WharfError, match=why):
+        volume.absent(module, Wharf(module), "db")
+    assert module.calls == [["volume", "prune", "--yes", "--json", "--", "db"]]
+    # Another task may make way for it, which in check mode it hasn't.
+    module = Pruning(True, *answer)
+    volume.absent(module, Wharf(module), "db")
+    assert module.calls == [["volume", "prune", "--json", "--", "db"]]
+    assert len(module.warnings) == 1 and why in module.warnings[0]
+
+
+def test_a_volume_that_wharf_knows_nothing_of():
+    for answer in ((2, "", "error: unexpected argument"), (101, "", "it panicked")):
+        module = Pruning(True, *answer)
+        with pytest.raises(WharfError):
+            volume.absent(module, Wharf(module), "db")
+    module = Pruning(True, 0, '{"volumes": [{"name": "db"}], "kept": []}')
+    volume.absent(module, Wharf(module), "db")
+    assert module.warnings == []
+
+
+def test_what_a_volume_begins_with_may_come(tmp_path):
+    new = {"src": str(tmp_path / "later.tar"), "mode": "0755", "owner": 0, "group": 0}
+    module = Pruning(False, 0, **new)
+    with pytest.raises(WharfError, match="later.tar"):
+        volume.present(module, Wharf(module), "db")
+    module = Pruning(True, 0, **new)
+    volume.present(module, Wharf(module), "db")
+    assert module.calls == [] and "later.tar" in module.warnings[0]
 
 
 class Secrets(Module):
