@@ -138,6 +138,7 @@ fn copies_that_make_no_sense() {
     for (line, code, words) in [
         ("cp a b", 2, "name a container on one side"),
         ("cp - -", 2, "- on both sides"),
+        ("cp --owner 33 db:/etc -", 2, "a tar keeps the owners"),
         ("cp ./a:b c", 2, "name a container on one side"),
         ("cp --owner :www-data a db:/", 2, "write USER or USER:GROUP"),
         ("cp db:/etc", 2, "required"),

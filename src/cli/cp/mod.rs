@@ -69,7 +69,8 @@ pub struct CpArgs {
     to: End,
     /// Everything belongs to this user and group there, by name or by number
     ///
-    /// A name alone is a user with its login group, a number alone is that of both.
+    /// A name alone is a user with its login group, a number alone is that of both. Not for a tar on standard output,
+    /// which keeps the owners.
     #[arg(long, value_name = "USER[:GROUP]")]
     owner: Option<Owner>,
     /// With set-user-id and set-group-id bits and file capabilities of what comes out of a container
@@ -180,6 +181,11 @@ enum CpError {
     NoContainer,
     #[error("- on both sides copies nothing")]
     BothStreams,
+    #[error(
+        "a tar keeps the owners as they are in the container; leave out --owner, and give it to what unpacks the tar, as \
+         wharf cp --owner USER - NAME:PATH"
+    )]
+    OwnerOfTar,
     #[error("{name} is not running, and its root was memory: what it had written there is gone; {instead}")]
     Stopped { name: ContainerName, instead: String },
     #[error("there is no record of what was started as {0}; it is still being started, or ends")]
@@ -213,6 +219,7 @@ pub fn run(args: CpArgs, paths: &Paths) -> Result<Exit, Failure> {
     let CpArgs { from, to, owner, keep_set_id, archive: _ } = args;
     match (&from, &to) {
         (End::Stream, End::Stream) => return Err(Failure::usage(CpError::BothStreams)),
+        (End::Inside(..), End::Stream) if owner.is_some() => return Err(Failure::usage(CpError::OwnerOfTar)),
         (End::Inside(..), _) | (_, End::Inside(..)) => {}
         _ => return Err(Failure::usage(CpError::NoContainer)),
     }
