@@ -122,7 +122,7 @@ TimeoutStopSec = 20
     put(
         root,
         "etc/wharf/containers/good.toml",
-        "image = \"x:1\"\nnetwork = \"none\"\nenvironment.PASSWORD = \"zq9good\"\n[systemd.Service]\nLogExtraFields = \"TOKEN=zq9generated\"\nExecCondition = \"/bin/true --key zq9condition\"\n",
+        "image = \"x:1\"\nnetwork = \"none\"\nenvironment.PASSWORD = \"zq9good\"\nenvironment.CONFIG = '{\"db\":{\"password\":\"zq9nested\"}}'\n[systemd.Service]\nLogExtraFields = \"TOKEN=zq9generated\"\nExecCondition = \"/bin/true --key zq9condition\"\n",
     );
     put(root, "etc/wharf/containers/bare.toml", "image = \"x\"\n[environment]\nPASSWORD = zq9bare\n");
     // Of a template each instance has a file of its own.
@@ -133,6 +133,11 @@ TimeoutStopSec = 20
     );
     put(root, "etc/wharf/many-blue.env", "A=\"zq9instance; zq9after, zq9last)\"\n");
     put(root, "etc/credstore/implicit", "zq9implicit");
+    // In whatever way a program reads it.
+    put(root, "etc/credstore/json", r#"{"user":"app","password":"zq9json"}"#);
+    put(root, "etc/credstore/pgpass", "db:5432:*:app:zq9pgpass\n");
+    put(root, "etc/credstore/redis", "bind 127.0.0.1\nrequirepass zq9redis\n");
+    put(root, "etc/credstore/login", "app:zq9login\n");
     // What systemd has decrypted for one that runs.
     put(root, "run/credentials/web-container.service/c", "zq9decrypted");
     put(root, "etc/default/good", "X=zq9default\n");
@@ -166,7 +171,7 @@ TimeoutStopSec = 20
     put(
         root,
         "run/wharf/findings.json",
-        r#"{"errors":1,"warnings":0,"findings":[{"level":"error","file":"/etc/wharf/containers/web.toml","line":1,"column":1,"end_line":1,"end_column":1,"message":"`zq9environment` is no number, nor is password=zq9said","hint":null},{"level":"error","file":"/etc/wharf/containers/many@.toml","line":1,"column":1,"end_line":1,"end_column":1,"message":"A=zq9instance; zq9after, zq9last) zq9implicit zq9decrypted zq9default zq9bare","hint":"Cookie: a=zq9cookie; b=zq9crumb"}]}"#,
+        r#"{"errors":1,"warnings":0,"findings":[{"level":"error","file":"/etc/wharf/containers/web.toml","line":1,"column":1,"end_line":1,"end_column":1,"message":"`zq9environment` is no number, nor is password=zq9said","hint":null},{"level":"error","file":"/etc/wharf/containers/many@.toml","line":1,"column":1,"end_line":1,"end_column":1,"message":"A=zq9instance; zq9after, zq9last) zq9implicit zq9decrypted zq9default zq9bare; login of app with zq9nested or zq9json, zq9pgpass, zq9redis, zq9login refused","hint":"Cookie: a=zq9cookie; b=zq9crumb"}]}"#,
     );
 }
 
@@ -242,7 +247,10 @@ fn a_report_has_no_secret_in_it() {
         ),
         ("units/etc/systemd/system/good-container.service.d/x.conf", "Restart=no\n"),
         ("reload.json", "`<left out>` is no number, nor is password=<left out>"),
-        ("reload.json", "\"A=<left out> <left out> <left out> <left out> <left out>\""),
+        (
+            "reload.json",
+            "\"A=<left out> <left out> <left out> <left out> <left out>; login of app with <left out> or <left out>, <left out>, <left out>, <left out> refused\"",
+        ),
         ("files/etc/wharf/containers/bare.toml", "# not TOML"),
         (
             "units/etc/systemd/system/own-container.service",

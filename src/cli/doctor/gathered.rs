@@ -314,7 +314,7 @@ fn learn_file(text: &str, secrets: &mut Secrets) {
     redact::logins(text, secrets);
     // A credential is all of its file.
     if text.len() < CREDENTIAL_MAX {
-        secrets.learn(text);
+        redact::credential(text, secrets);
     }
 }
 

@@ -222,6 +222,34 @@ pub fn environment_file(text: &str, secrets: &mut Secrets) {
     }
 }
 
+/// A file of one secret, or of several in somebody's own way, is learnt, and what of it looks like one; nothing of it is
+/// shown.
+pub fn credential(text: &str, secrets: &mut Secrets) {
+    secrets.learn(text);
+    for line in text.lines().map(str::trim) {
+        // USER:PASSWORD.
+        if let Some((_, password)) = line.split_once(':')
+            && !line.contains(|c: char| c.is_whitespace() || "=/".contains(c))
+            && !password.contains(':')
+        {
+            secrets.learn(password);
+        }
+        let parts = line.split(|c: char| c.is_whitespace() || "\"'`,;:=&?<>|(){}[]".contains(c));
+        parts.filter(|part| looks_secret(part)).for_each(|part| secrets.learn(part));
+    }
+}
+
+/// Letters with digits among them, but for a name with a number (`postgres15`), and no path.
+fn looks_secret(part: &str) -> bool {
+    let is_in_name = |c: char| c.is_ascii_lowercase() || matches!(c, '-' | '_');
+    let number = part.trim_start_matches(is_in_name);
+    part.len() >= 8
+        && part.contains(|c: char| c.is_ascii_digit())
+        && part.contains(char::is_alphabetic)
+        && number.contains(|c: char| !(c.is_ascii_digit() || c == '.'))
+        && !part.starts_with(['-', '/'])
+}
+
 /// The logins of an auth.json are learnt, both forms of them; nothing of it is shown.
 pub fn logins(text: &str, secrets: &mut Secrets) {
     let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
@@ -338,6 +366,19 @@ TimeoutStopSec = 20
         ] {
             assert_eq!(secrets.hide(&format!("said {secret}.")), "said <left out>.", "{secret}");
         }
+    }
+
+    #[test]
+    fn credentials() {
+        let text = "default on >hunter2x4 ~* +@all\nme:hunter\nupstream: postgres15.internal\nhosts 10.0.0.1 /srv/data-2024\nX: hun7er!three";
+        let mut secrets = Secrets::default();
+        credential(text, &mut secrets);
+        assert_eq!(
+            secrets.hide_known(
+                "hunter2x4 hunter hun7er!three default +@all me upstream 10.0.0.1 /srv/data-2024"
+            ),
+            "<left out> <left out> <left out> default +@all me upstream 10.0.0.1 /srv/data-2024"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod units;
 use std::collections::BTreeSet;
 
 pub use commands::{command, learn_command};
-pub use files::{environment_file, kernel_line, learn_toml, logins, named_files, toml};
+pub use files::{credential, environment_file, kernel_line, learn_toml, logins, named_files, toml};
 pub use looks::{hide_looks, is_secret_name};
 pub use units::{encrypted_in_unit, learn_unit, named_in_unit, unit};
 
@@ -60,18 +60,99 @@ impl Secrets {
 
     fn learn_whole(&mut self, value: &str) {
         self.keep(value);
+        self.learn_json(value);
         for line in value.lines() {
             self.keep(line);
-            for part in line.split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | ',' | '?')) {
-                if let Some((key, value)) = part.split_once('=')
-                    && is_secret_name(key)
-                {
-                    self.keep(value);
-                }
+            if line.len() < value.len() {
+                self.learn_json(line);
+            }
+            self.learn_assigned(line);
+            self.learn_pgpass(line);
+            for part in line.split(is_end_of_part) {
                 if part.contains("://") {
                     self.learn_login(part);
                 }
             }
+        }
+    }
+
+    /// What of JSON is no plain word, and all that is below the name of a secret.
+    fn learn_json(&mut self, text: &str) {
+        if text.trim_start().starts_with(['{', '['])
+            && let Ok(value) = serde_json::from_str(text)
+        {
+            self.learn_leaves(&value, false);
+        }
+    }
+
+    fn learn_leaves(&mut self, value: &serde_json::Value, is_secret: bool) {
+        match value {
+            serde_json::Value::String(text) if is_secret || !is_plain_word(text) => self.learn_whole(text),
+            serde_json::Value::Number(number) if is_secret => self.keep(&number.to_string()),
+            serde_json::Value::Array(values) => {
+                values.iter().for_each(|value| self.learn_leaves(value, is_secret));
+            }
+            serde_json::Value::Object(values) => {
+                values
+                    .iter()
+                    .for_each(|(key, value)| self.learn_leaves(value, is_secret || is_secret_name(key)));
+            }
+            _ => {}
+        }
+    }
+
+    /// What has the name of a secret before it: `password=x`, `password: x`, `requirepass x`.
+    fn learn_assigned(&mut self, line: &str) {
+        // To the end of the line, as there may be anything in it.
+        let begin = line.trim_start_matches(|c: char| c.is_whitespace() || "-\"'".contains(c));
+        let name =
+            begin.split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))).next().unwrap_or("");
+        if is_secret_name(name) {
+            self.keep(
+                begin[name.len()..].trim_start_matches(|c: char| c.is_whitespace() || "\"':=".contains(c)),
+            );
+        }
+        let words: Vec<&str> = line.split(is_end_of_part).filter(|word| !word.is_empty()).collect();
+        for (at, word) in words.iter().enumerate() {
+            for split in ['=', ':'].map(|sign| word.split_once(sign)) {
+                let (name, value) = split.unwrap_or((word, ""));
+                if !is_secret_name(name.trim_matches(|c| "\"'{[(".contains(c))) {
+                    continue;
+                }
+                // Between both there may be a sign, and what kind of secret it is.
+                let is_between = |word: &&&str| {
+                    ["=", ":", "=>"].contains(word)
+                        || ["bearer", "basic"].contains(&word.to_ascii_lowercase().as_str())
+                };
+                let next = words[at + 1..].iter().find(|word| !is_between(word)).copied().unwrap_or("");
+                let is_prose = split.is_none() && words.len() > 2 && is_plain_word(next);
+                if is_prose {
+                    continue;
+                }
+                let value = if value.is_empty() { next } else { value };
+                self.keep(value);
+                self.keep(value.trim_end_matches(['}', ']', ')']));
+            }
+        }
+    }
+
+    /// The password in a line of PostgreSQL's: `HOST:PORT:DATABASE:USER:PASSWORD`, with `\` before a `:` that is part
+    /// of one of them.
+    fn learn_pgpass(&mut self, line: &str) {
+        let mut is_escaped = false;
+        let colons = line.char_indices().filter(|(_, c)| {
+            let is_colon = *c == ':' && !is_escaped;
+            is_escaped = *c == '\\' && !is_escaped;
+            is_colon
+        });
+        let [first, second, _, last] = colons.map(|(at, _)| at).take(4).collect::<Vec<_>>()[..] else {
+            return;
+        };
+        let port = &line[first + 1..second];
+        if port == "*" || !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
+            let password = &line[last + 1..];
+            self.keep(password);
+            self.keep(&password.replace("\\:", ":").replace("\\\\", "\\"));
         }
     }
 
@@ -189,6 +270,16 @@ impl Runs {
         // Fibonacci hashing: the upper bits are the mixed ones (Knuth, volume 3, 6.4).
         (number.wrapping_mul(0x9e37_79b1) >> (32 - Self::BITS)) as usize
     }
+}
+
+/// Where one of several things in a line ends.
+fn is_end_of_part(c: char) -> bool {
+    c.is_whitespace() || matches!(c, ';' | '&' | ',' | '?')
+}
+
+/// What may well be a name, of a host or a level of logging for one, that other texts are full of.
+fn is_plain_word(text: &str) -> bool {
+    text.len() < 16 && text.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_./".contains(&byte))
 }
 
 /// What is escaped in an address (RFC 3986, 2.1); what isn't UTF-8 then stays as it is.
@@ -319,6 +410,50 @@ mod tests {
     }
 
     #[test]
+    fn secrets_within_values() {
+        for value in [
+            r#"{"user":"app","password":"hunter2x"}"#,
+            r#"{"db": {"secrets": {"level": "warning", "one": ["hunter2x"]}}}"#,
+            r#"{"b": [{"c": "hunter2x"}]}"#,
+            r#"{"address": "amqp://app:hunter2x@mq/"}"#,
+            "{\"a\": 1}\n{\"token\": \"hunter2x\"}",
+            r#"{"inner": "{\"password\": \"hunter2x\"}"}"#,
+            // What only looks like JSON.
+            r#"{user:"app", password:"hunter2x"}"#,
+            r#"{"password": "hunter2x"} // old"#,
+            "db:5432:*:app:hunter2x",
+            "# of the shop\n*:*:shop:app:hunter2x",
+            "requirepass hunter2x",
+            "- password: hunter2x # old",
+            "password = 'hunter2x'",
+            "a: b\npassword:\n  c: d\ntoken: hunter2x",
+            "machine api.example login app password hunter2x",
+            "Authorization: Basic hunter2x",
+        ] {
+            let mut secrets = Secrets::default();
+            secrets.learn(value);
+            // What only goes with it stays.
+            assert_eq!(
+                secrets.hide_known("login of app at api.example, shop or mq with hunter2x refused"),
+                "login of app at api.example, shop or mq with <left out> refused",
+                "{value}"
+            );
+        }
+        for (value, text, hidden) in [
+            // A blank is part of one, and signs that are escaped.
+            ("password: \"correct horse\"", "said correct horse.", "said <left out>."),
+            ("db:5432:*:app:correct\\: horse", "said correct: horse.", "said <left out>."),
+            // Plain words are known by their names alone, and of prose nothing is.
+            (r#"{"key": "correct", "note": "horse"}"#, "said correct: horse.", "said <left out>: horse."),
+            ("this password is said to be correct: no horse", "said correct: horse.", "said correct: horse."),
+        ] {
+            let mut secrets = Secrets::default();
+            secrets.learn(value);
+            assert_eq!(secrets.hide_known(text), hidden, "{value}");
+        }
+    }
+
+    #[test]
     fn logins_in_addresses() {
         let mut secrets = Secrets::default();
         for address in [
@@ -388,6 +523,7 @@ mod tests {
             kernel_line(&text);
             let mut secrets = Secrets::default();
             environment_file(&text, &mut secrets);
+            credential(&text, &mut secrets);
             learn_unit(&text, &mut secrets);
             secrets.hide(&text);
         }
