@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::containers::{DEBIAN, Image, import, until};
 use super::machine::{Context, Error, Kind, Machine, Recipe, Result};
-use super::stage::{On, Stage, Story, Told, project};
+use super::stage::{On, Stage, Story, Told, install_wharf, project};
 
 /// The stories of this module.
 pub const STORIES: &[Story] = &[
     Story { name: "the package comes, changes and goes on Debian 13", on: On::FastThenFull, tell: trixie },
     Story { name: "the package comes, changes and goes on Debian 12", on: On::BothIfAll, tell: bookworm },
     Story { name: "rpm's package comes, changes and goes", on: On::FastIfAll, tell: foreign },
+    Story { name: "what was installed by hand changes and goes by hand", on: On::Fast, tell: by_hand },
 ];
 
 /// Two versions, of which the second is newer.
@@ -137,6 +138,67 @@ fn foreign(stage: &mut Stage) -> Told {
     let files_after = files()?;
     assert_eq!(only(&files_after, &files_before), Vec::<String>::new(), "left behind");
     assert_eq!(only(&files_before, &files_after), Vec::<String>::new(), "taken with it");
+    Ok(())
+}
+
+/// Without a package: over itself, then taken away from under a container that runs, and at last with all it had.
+fn by_hand(stage: &mut Stage) -> Told {
+    let machine = &stage.fresh()?;
+    install_wharf(machine)?;
+    for part in ["packaging", "units", "examples", "README.md"] {
+        machine.copy_in(project().join(part), &format!("/root/wharf/{part}"))?;
+    }
+    let generator = "/usr/lib/systemd/system-generators/wharf-generator";
+    machine.sh(&format!(
+        "mkdir /root/wharf/bin && cp /usr/bin/wharf {generator} /usr/libexec/wharf/wharf-executor /root/wharf/bin"
+    ))?;
+    import(machine, &BUSYBOX)?;
+    let socket = |port: u16| format!("[socket]\nlisten = ['127.0.0.1:{port}']\n");
+    for (name, more) in [
+        ("web", socket(7100) + "[mounts]\n'/data' = { volume = 'web' }\n"),
+        ("idle", socket(7101)),
+        ("ticks", "[timer]\non-calendar = 'yearly'\n".to_owned()),
+    ] {
+        let text = format!(
+            "image = '{}'\ncommand = ['busybox', 'sh', '-c', 'trap \"exit 0\" TERM; sleep infinity & wait']\nnetwork = 'none'\nautostart = false\n{more}",
+            BUSYBOX.reference
+        );
+        machine.write(&format!("/etc/wharf/containers/{name}.toml"), text)?;
+    }
+    machine.sh(
+        "systemctl daemon-reload && systemctl start web-container idle-container.socket ticks-container.timer && \
+         systemctl enable --now --quiet wharf-prune.timer",
+    )?;
+    let web = "systemctl show --property=MainPID,InvocationID,ActiveState,NRestarts web-container";
+    let before = machine.sh(web)?;
+    // What a power cut has left of an installation is nothing to systemd, and goes with the next.
+    let aside = "/usr/lib/systemd/system-generators/.wharf-generator.new";
+    machine.write(aside, "#!/bin/sh\ntouch /run/ran\n")?;
+    machine.sh(&format!("chmod 755 {aside} && systemctl daemon-reload && test ! -e /run/ran"))?;
+    machine.sh(&format!("rm {generator} && /root/wharf/packaging/install && test -x {generator}"))?;
+    assert_eq!(machine.sh("find / -xdev -name '.*.new'")?, "");
+
+    machine.sh("/root/wharf/packaging/uninstall && systemctl daemon-reload")?;
+    assert_eq!(machine.sh(web)?, before);
+    // The container's socket is one with it.
+    assert_eq!(
+        machine.sh("systemctl list-units --no-legend --plain --state=active '*-container*' wharf-prune.timer | cut -d ' ' -f 1")?,
+        "web-container.service\nweb-container.socket"
+    );
+    let refused = machine.run("/root/wharf/packaging/uninstall --purge")?;
+    assert!(
+        refused.code == 1 && refused.stderr.contains("web-container.service"),
+        "{}{}",
+        refused.stdout,
+        refused.stderr
+    );
+    machine.sh("test -d /var/lib/wharf/volumes/web && systemctl stop web-container web-container.socket")?;
+    machine.sh("/root/wharf/packaging/uninstall --purge && systemctl daemon-reload")?;
+    assert_eq!(machine.sh(RUNS)?, "");
+    assert_eq!(
+        machine.sh("ls -d /etc/wharf /var/lib/wharf /run/wharf /usr/share/wharf 2>/dev/null || :")?,
+        ""
+    );
     Ok(())
 }
 
