@@ -359,7 +359,10 @@ fn fetched(stage: &mut Stage) -> Told {
     let shown = updated(machine, "--dry-run")?;
     assert!(shown.contains("db: a snapshot of volume db is taken before"), "{shown}");
     refused(machine, "")?;
-    assert_eq!((runs(machine)?, log(machine)?), (first.clone(), "1 1 1".into()));
+    // Started by systemd already, it may have been started again by who puts it back.
+    let so_far = log(machine)?;
+    assert!(["1 1 1", "1 1 1 1"].contains(&so_far.as_str()), "{so_far}");
+    assert_eq!(runs(machine)?, first);
     nothing_is_left(machine, "a bad one")?;
     assert_eq!(updated(machine, "--json")?.matches("\"held\"").count(), 1, "it isn't tried again");
 
@@ -371,15 +374,15 @@ fn fetched(stage: &mut Stage) -> Told {
     trial.rest();
     until(machine, "grep -q 1 /var/lib/wharf/volumes/db/log && systemctl is-active -q db-container")?;
     machine.sh("sleep 0.3")?;
-    assert_eq!((runs(machine)?, log(machine)?), (first.clone(), "1 1 1 1".into()));
+    assert_eq!((runs(machine)?, log(machine)?), (first.clone(), format!("{so_far} 1")));
     machine.sh("systemctl daemon-reload; systemctl restart db-container; sleep 0.3")?;
-    assert_eq!((runs(machine)?, log(machine)?), (first, "1 1 1 1 1".into()));
+    assert_eq!((runs(machine)?, log(machine)?), (first, format!("{so_far} 1 1")));
     nothing_is_left(machine, "killed")?;
 
     // A good one.
     let second = push(machine, "1", &well("2"))?;
     updated(machine, "")?;
-    assert_eq!((runs(machine)?, log(machine)?), (second, "1 1 1 1 1 2".into()));
+    assert_eq!((runs(machine)?, log(machine)?), (second, format!("{so_far} 1 1 2")));
     nothing_is_left(machine, "a good one")?;
     assert_eq!(machine.sh("ls /var/lib/wharf/held")?, "");
     gone(machine, &["db"])?;
