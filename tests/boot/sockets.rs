@@ -174,11 +174,14 @@ pub fn proxied_by(machine: &mut Machine) -> Told {
     assert_eq!(property(machine, "cache", "ActiveState")?, "inactive");
     // The first request is answered, which starts it.
     assert_eq!(ask(machine, "SET kept yes")?, "+OK");
-    assert_eq!(property(machine, "cache", "ActiveState")?, "active");
+    // Another one keeps it for as long as it is looked at.
+    let looks = machine.start("exec 9<>/dev/tcp/127.0.0.1/6379; sleep 4")?;
+    until(machine, "systemctl is-active -q cache-container")?;
     let proxy = machine.sh("systemctl show -P MainPID cache-container-proxy")?;
     let user: u32 = machine.sh(&format!("stat -c %u /proc/{proxy}"))?.parse()?;
     let range: u32 = machine.sh("cat /var/lib/wharf/leases/ids/cache")?.trim().parse()?;
     assert_eq!(user, range + 65_534, "the proxy is nobody");
+    looks.rest();
     stopped(machine)?;
     assert_eq!(property(machine, "cache", "Result")?, "success");
     assert_eq!(machine.sh("systemctl is-active cache-container.socket")?, "active");
