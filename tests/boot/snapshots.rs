@@ -108,6 +108,17 @@ fn runs(machine: &Machine) -> Result<String> {
     Ok(inspected["image"]["running"].as_str().unwrap_or_default().to_owned())
 }
 
+/// It runs again, with its data from before, to which it adds at each start what they end with. Started by systemd
+/// already, it may have been started once more by who puts it back.
+fn came_back(machine: &Machine, good: &str, before: &str) -> Result<String> {
+    let now = log(machine)?;
+    let last = before.rsplit(' ').next().unwrap_or(before);
+    let expected = [format!("{before} {last}"), format!("{before} {last} {last}")];
+    assert!(expected.contains(&now), "{now}, and before {before}");
+    assert_eq!(runs(machine)?, good);
+    Ok(now)
+}
+
 /// No snapshot, and nothing that says that there is one.
 fn nothing_is_left(machine: &Machine, what: &str) -> Result<()> {
     let left = machine
@@ -160,11 +171,11 @@ fn put_back(stage: &mut Stage) -> Told {
     let bad = moves(machine, BAD)?;
     let said_of = refused(machine, "")?;
     assert!(said_of.contains("ended with status 3") && said_of.contains("run again"), "{said_of}");
-    assert_eq!((runs(machine)?, log(machine)?), (second.clone(), "1 2 2".into()));
+    let so_far = came_back(machine, &second, "1 2")?;
     assert_eq!(machine.run("cat /var/lib/wharf/volumes/db-more/log")?.code, 1, "both are put back");
     nothing_is_left(machine, "a bad update")?;
     machine.sh("systemctl restart db-container; systemctl daemon-reload; systemctl restart db-container")?;
-    assert_eq!((runs(machine)?, log(machine)?), (second.clone(), "1 2 2 2 2".into()));
+    assert_eq!((runs(machine)?, log(machine)?), (second.clone(), format!("{so_far} 2 2")));
     let entries = machine.sh(
         "journalctl -o json CONTAINER_NAME=db VOLUME_NAMES='db db-more' --output-fields=MESSAGE,SNAPSHOT_NAME,IMAGE_NAME",
     )?;
@@ -182,7 +193,7 @@ fn put_back(stage: &mut Stage) -> Told {
     // Tried again by hand it is the same; a change of keys alone takes no snapshot.
     let output = machine.run_for("wharf apply --settle 2s --retry db", Duration::from_secs(120))?;
     assert_eq!(output.code, 1, "{} {}", output.stdout, output.stderr);
-    assert_eq!((runs(machine)?, log(machine)?), (second.clone(), "1 2 2 2 2 2".into()));
+    came_back(machine, &second, &format!("{so_far} 2 2"))?;
     assert_ne!(bad, second);
     moves(machine, &well("2"))?;
     write(machine, "db", &said("db").replace("network", "init = true\nnetwork"))?;
@@ -359,10 +370,7 @@ fn fetched(stage: &mut Stage) -> Told {
     let shown = updated(machine, "--dry-run")?;
     assert!(shown.contains("db: a snapshot of volume db is taken before"), "{shown}");
     refused(machine, "")?;
-    // Started by systemd already, it may have been started again by who puts it back.
-    let so_far = log(machine)?;
-    assert!(["1 1 1", "1 1 1 1"].contains(&so_far.as_str()), "{so_far}");
-    assert_eq!(runs(machine)?, first);
+    let so_far = came_back(machine, &first, "1 1")?;
     nothing_is_left(machine, "a bad one")?;
     assert_eq!(updated(machine, "--json")?.matches("\"held\"").count(), 1, "it isn't tried again");
 
