@@ -101,8 +101,8 @@ const MODULES: &[&[Story]] = &[
     doctor::STORIES,
     data::STORIES,
     snapshots::STORIES,
-    secrets::STORIES,
     fleet::STORIES,
+    secrets::STORIES,
 ];
 
 /// One of so many parts of the stories: each so many modules' one.
