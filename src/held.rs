@@ -45,7 +45,7 @@
 //! | it is looked at | trying | taken | restores them |
 //! | it has proved itself | | taken, and nobody's | drops them |
 //! | or it hasn't, and is stopped | putting-back | taken | restores them |
-//! | the executor restores them, before the last good plan starts | putting-back | taken | restores all of them again |
+//! | the executor restores them, before the last good plan starts | putting-back | restoring | restores all of them again, whatever starts |
 //! | that is done, durably | putting-back | over | drops them, and never restores them again |
 //! | that is over | failed | | |
 //!
@@ -56,7 +56,8 @@
 //! and so it is with what `restart-on-change` lists once the trial has failed. Before, what is in those doesn't count:
 //! what is tried may write there itself, and what it wrote counts as tried when it has failed. While its run lives, a
 //! mark that says putting-back holds whatever the files say: who edits them meanwhile gets that tried by the next
-//! `wharf apply`, and not started with nobody looking.
+//! `wharf apply`, and not started with nobody looking. An image that has failed stays held back while the tag names it,
+//! whatever the files say beside that: the next `wharf apply` tries both together.
 //!
 //! What is good is what was up and has proved itself: never something that another mark says was tried. So a second
 //! edit after a kill keeps the first good plan. Nor does a start keep its plan for mistakes in the files
@@ -126,6 +127,11 @@ pub fn find(paths: &Paths, name: &ContainerName) -> io::Result<Option<Held>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether there is a mark of a container, of whichever version of Wharf.
+pub(crate) fn is_there(paths: &Paths, name: &ContainerName) -> bool {
+    path(paths, name).exists()
 }
 
 /// Every mark. Where they can't be read, it is as if there were none: /var may not be there yet.

@@ -79,10 +79,12 @@ pub enum Kind {
     Proxy,
     /// The network of all containers can't be put right.
     HostNetwork,
+    /// What its files or its tag say was tried, or was to be, and it doesn't run.
+    Change,
 }
 
 /// All of them, each with its id: once given, it stays.
-pub const KINDS: [(Kind, &str); 29] = [
+pub const KINDS: [(Kind, &str); 30] = [
     (Kind::Config, "5895593278df49508bfc9a018811c5c9"),
     (Kind::Program, "7fe887e196274568a45442c6603f94ec"),
     (Kind::Folder, "53ca865e53ed4c8e818e0be09b3f05c2"),
@@ -112,6 +114,7 @@ pub const KINDS: [(Kind, &str); 29] = [
     (Kind::Tidying, "a2017fa9473f4559bd77d121eff28ef5"),
     (Kind::Proxy, "5b2b6f269ca54085ac9a31c637bde2af"),
     (Kind::HostNetwork, "cb41e2cc61c549819090b6b509018bea"),
+    (Kind::Change, "91c83183386f29095d8498fa722bc559"),
 ];
 
 impl Kind {
@@ -164,6 +167,14 @@ impl About {
 /// isn't where this process's standard error goes elsewhere.
 pub fn send(about: &About, priority: u8, kind: Option<Kind>, text: &str) -> bool {
     Journal::connect(about).is_some_and(|journal| journal.send(priority, kind, text))
+}
+
+/// Whether what this process prints is in the journal too: its standard output is the stream that systemd has made for it
+/// (`$JOURNAL_STREAM`, systemd.exec(5)).
+pub fn is_stdout() -> bool {
+    let stream = env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stat = rustix::fs::fstat(std::io::stdout());
+    stat.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// The journal, for who goes where no path leads to it.

@@ -1156,7 +1156,7 @@ _wharf() {
             return 0
             ;;
         wharf__subcmd__run)
-            opts="-d -t -T -v -e -m -p -u -w -h --name --detach --tty --terminal --no-tty --no-terminal --pull --toml --ephemeral --read-only --volume --tmpfs --apparmor --credentials --description --encrypted-credentials --entrypoint --env --environment --env-file --environment-files --group --health-cmd --health.command --health.http --health.image --health.interval --health.on-failure --health.retries --health.start-period --health.tcp --health.timeout --hostname --init --limits.cpu --cpu-weight --limits.cpu-weight --cpuset-cpus --limits.cpus --limits.io-weight --memory --limits.memory --limits.memory-high --limits.open-files --limits.swap --pids-limit --limits.tasks --link --links --mount --mounts --network --notify-access --publish --ready --reload.command --reload.signal --reload.wait --restart --restart-on-change --rootfs --runtime --stop-signal --stop.signal --stop-timeout --stop.timeout --survive-soft-reboot --systemd.Service --systemd.Unit --type --update --user --user-namespace --workdir --working-directory --root --help"
+            opts="-d -t -T -v -e -m -p -u -w -h --name --detach --tty --terminal --no-tty --no-terminal --pull --toml --ephemeral --read-only --volume --tmpfs --apparmor --credentials --description --encrypted-credentials --entrypoint --env --environment --env-file --environment-files --group --health-cmd --health.command --health.http --health.image --health.interval --health.on-failure --health.retries --health.start-period --health.tcp --health.timeout --hostname --init --limits.cpu --cpu-weight --limits.cpu-weight --cpuset-cpus --limits.cpus --limits.io-weight --memory --limits.memory --limits.memory-high --limits.open-files --limits.swap --pids-limit --limits.tasks --link --links --mount --mounts --network --notify-access --publish --ready --reload.command --reload.signal --reload.wait --restart --rootfs --runtime --stop-signal --stop.signal --stop-timeout --stop.timeout --survive-soft-reboot --systemd.Service --systemd.Unit --type --user --user-namespace --workdir --working-directory --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1382,10 +1382,6 @@ _wharf() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --restart-on-change)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --rootfs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1423,10 +1419,6 @@ _wharf() {
                     return 0
                     ;;
                 --type)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --update)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -159,7 +159,6 @@ complete -c wharf -n "__fish_wharf_using_subcommand run" -l reload.command -d 'A
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l reload.signal -d 'The signal that is sent to the program' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l reload.wait -d 'With signal and ready = "notify": the reload lasts until the program says that it is done (RELOADING=1 together with MONOTONIC_USEC=, and then READY=1, of sd_notify(3))' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l restart -d 'When systemd starts it again: never, after a failure, or after every end that nobody asked for; a fifth of a second later, and each time in a row twice as long, up to a minute, until it was up for ten minutes [no, on-failure, always]' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l restart-on-change -d 'Files and folders of the host that the program reads at its start, as configuration that is mounted: when what is in them has changed since, wharf apply restarts the container' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l rootfs -d 'A folder of the host to use as root, instead of an image' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l runtime -d 'The longest that it may run; what takes longer is stopped, and has failed' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l stop.signal -l stop-signal -d 'The signal that asks the program to end' -r
@@ -168,7 +167,6 @@ complete -c wharf -n "__fish_wharf_using_subcommand run" -l survive-soft-reboot 
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l systemd.Service -d 'Settings of [Service], over Wharf\'s own; those that Wharf is built on are refused' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l systemd.Unit -d 'Settings of [Unit], in the same way' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l type -d 'Whether the program is to stay, or to end: systemctl start of a job waits for its end and says how it was, and what links to it starts after that, also when it has failed [service, job]' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l update -d 'What wharf update does: nothing; or it restarts the container when its tag names another image in the store; or it asks the registry for the tag first, and fetches what is new there [off, local, registry]' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -s u -l user -d 'The user that runs the program: a name of the image\'s passwd file, a number, or either with : and a group' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l user-namespace -d 'Whether ids inside are a range of their own outside, so that root inside is nobody outside' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -s w -l working-directory -l workdir -d 'The folder inside that the program starts in' -r

@@ -78,6 +78,7 @@ fn main() -> ExitCode {
             let [result, code, status] =
                 ["SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"].map(|name| variable(name).unwrap_or_default());
             let how = End { result: &result, code: &code, status: &status };
+            exec::proved(&paths, &name, how);
             if let Some((kind, text)) = exec::last_words(&paths, &name, how) {
                 say(&about, 4, Some(kind), &text);
             }

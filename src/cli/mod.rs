@@ -72,7 +72,7 @@ Exit status:
 
 Environment:
   WHARF_ROOT  the tree to look into, as with --root
-  NO_COLOR    with any value: no colours
+  NO_COLOR    with any value but an empty one: no colours
   TMPDIR      where layers that are saved or pushed are made; /var/tmp without it
 
 Files:

@@ -22,7 +22,7 @@ use crate::exec::IN_A_ROW;
 use crate::held;
 use crate::host::Paths;
 use crate::net::Addresses;
-use crate::plan::companions::timer_unit;
+use crate::plan::companions::{socket_unit, timer_unit};
 use crate::plan::health;
 use crate::running::{self, Running};
 use crate::spec::ContainerName;
@@ -53,6 +53,7 @@ JSON: an array of objects, one per container, with the keys
                    (bad, and it runs what ran before), held-back (what they say was tried and has
                    failed, and it runs what ran before), unproved (a `wharf apply` was ended
                    while it tried what they say: its next start is of what ran before),
+                   socket-failed (systemd doesn't listen for it, as a port is taken for one),
                    reload-due, file-gone, bad-plan
 
 WHY is the status_text, and there only where one has it. MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
@@ -97,6 +98,11 @@ impl Row {
         matches!(self.problem, Some(Problem::ReloadDue | Problem::BadPlan))
     }
 
+    /// Whether systemd was to listen for it, and can't.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.problem == Some(Problem::SocketFailed)
+    }
+
     /// Whether it waits to be started once more, by systemd or by its start, since it has ended badly or soon. Who has
     /// systemd start a program that ends well every few minutes means that.
     pub(super) fn is_restarting(&self) -> bool {
@@ -128,6 +134,7 @@ const KEYS: &[&str] = &[
 ];
 
 pub(super) const PATTERNS: [&str; 2] = ["*-container.service", "*-container@*.service"];
+const SOCKETS: [&str; 2] = ["*-container.socket", "*-container@*.socket"];
 const TIMERS: [&str; 2] = ["*-container.timer", "*-container@*.timer"];
 
 /// Runs the command.
@@ -147,19 +154,23 @@ pub fn run(args: &PsArgs, paths: &Paths) -> Result<Exit, Failure> {
 pub(super) fn all_rows(paths: &Paths, all: bool) -> Result<Vec<Row>, Failure> {
     let known = Known::read(paths, Declared::list(paths)?.names());
     // Under another root, systemd here knows nothing of those containers.
-    let (units, next) = if paths.are_this_hosts() {
+    let (units, next, mut sockets) = if paths.are_this_hosts() {
         let systemd = Systemd::connect()?;
         let units = systemd.units(&PATTERNS, |unit, active| {
             ContainerName::from_unit(unit).is_some_and(|name| known.is_ours(&name, active))
         })?;
-        (Some(units), next(&systemd, &TIMERS)?)
+        (Some(units), next(&systemd, &TIMERS)?, systemd.states(&SOCKETS)?)
     } else {
-        (None, BTreeMap::new())
+        (None, BTreeMap::new(), BTreeMap::new())
     };
+    sockets.retain(|_, state| state == "failed");
     let mut rows = rows(paths, &known, units, all);
     for row in &mut rows {
         let timer = row.name.parse().map(|name| timer_unit(&name));
         row.next = timer.ok().and_then(|timer| next.get(&timer).copied());
+        if row.name.parse().is_ok_and(|name| sockets.contains_key(&socket_unit(&name))) {
+            row.problem = row.problem.or(Some(Problem::SocketFailed));
+        }
     }
     Ok(rows)
 }

@@ -53,8 +53,13 @@ pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<bo
     let is_good = loaded.plan.held.is_some();
     let live = held::live(paths);
     let stages = there.as_ref().map(|(all, stage)| (all, *stage));
-    let step = before(mark.as_ref(), stages, &starts, is_good, live.as_deref());
+    let asked = |stages| before(mark.as_ref(), stages, &starts, is_good, live.as_deref());
+    let step = asked(stages);
     if step == Before::Nothing {
+        return Ok(true);
+    }
+    // One of another version of Wharf says nothing here, and they may be its own.
+    if step == Before::Drop && mark.is_none() && held::is_there(paths, name) {
         return Ok(true);
     }
     let label = match (&there, mark.as_ref().and_then(|mark| mark.snapshot.as_deref())) {
@@ -104,7 +109,8 @@ pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<bo
         let text = format!("a snapshot can't be dropped, which its next start tries again: {failure}");
         say(4, &BTreeSet::new(), &text);
     }
-    Ok(!is_moved)
+    // Of what has just been put back the next one is tried, which a restore that was cut off didn't come to.
+    Ok(!is_moved && (step != Before::Restore || asked(None) == Before::Nothing))
 }
 
 /// Why the start can't go on, and what helps.
@@ -117,12 +123,13 @@ fn unsettled(paths: &Paths, name: &ContainerName, error: Unsettled) -> Failure {
         Unsettled::NotTaken(_) => told("no snapshot of its volumes, and nothing was tried", Kind::NoSnapshot),
         Unsettled::NotKept(_) => told("what was written since can't be kept", Kind::NotRestored).hint(format!(
             "what was tried may have run for long, and its data are to be in a snapshot before its volumes are put \
-             back; each start tries again; to give them up instead: touch {}/{name}.taken",
+             back; each start tries again; to give them up instead: touch {}/{name}.restoring",
             held::folder(paths).display()
         )),
         Unsettled::NotRestored(_) => {
             told("its volumes can't be put back as they were", Kind::NotRestored).hint(format!(
-                "the snapshots stay, and each start tries again; to start it with its data as they are: rm {}/{name}.taken",
+                "the snapshots stay, and each start tries again; to start it with its data as they are, of which some may be \
+                 back: rm {}/{name}.restoring",
                 held::folder(paths).display()
             ))
         }

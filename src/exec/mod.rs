@@ -76,7 +76,7 @@ pub use proxy::proxy;
 pub use reload::reload;
 pub use request::{Program, Request, RequestError, User, variable, working_directory};
 pub use start::{start, started};
-pub use stop::{last_words, refuse, stop, stopped};
+pub use stop::{last_words, proved, refuse, stop, stopped};
 pub use view::root;
 pub use words::End;
 

@@ -257,8 +257,8 @@ fn instead(paths: &Paths, loaded: Loaded, facts: HostFacts) -> Loaded {
     let Ok(Some(held)) = held::find(paths, &loaded.container.name) else { return loaded };
     let now = held::fingerprint(paths, &loaded.container, &loaded.plan.trust);
     // The tag in what has worked since boot may name by now what failed.
-    let is_good = loaded.plan.outdated.is_some() && held.is_good(&loaded.container);
-    if !is_good && !held.is_in_start(Some(&now), held::live(paths).as_deref())
+    let is_behind = loaded.plan.outdated.is_some() && held.is_behind(&loaded.container, &now);
+    if !is_behind && !held.is_in_start(Some(&now), held::live(paths).as_deref())
         || root::find(paths, &held.good.container).is_err()
     {
         return loaded;

@@ -21,6 +21,7 @@ use crate::host::Paths;
 use crate::image::Store;
 use crate::journal::Kind;
 use crate::last_good;
+use crate::plan::health;
 use crate::plan::held::{Fingerprint, State};
 use crate::running::{self, Running};
 use crate::spec::{ContainerName, Signal};
@@ -125,8 +126,6 @@ pub(super) fn ended_within(pidfd: &OwnedFd, patience: Duration) -> bool {
 /// # Errors
 /// What can't be taken back; the next start does.
 pub fn stopped(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
-    // While there is a record of what it was.
-    proved(paths, name);
     // Before it is started again, perhaps.
     let _ = machined::unregister(paths, name);
     network::leave(paths, name)?;
@@ -138,8 +137,9 @@ pub fn stopped(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
 }
 
 /// Forgets what a container would fall back to, where it was tried by a `wharf apply` that was ended, and was up for so
-/// long since that it has proved itself (see [`held`]). What can't be told leaves everything as it is.
-fn proved(paths: &Paths, name: &ContainerName) {
+/// long since that it has proved itself (see [`held`]). What can't be told leaves everything as it is. To be asked first
+/// after its end: there is a record of it still, and systemd has its own last words.
+pub fn proved(paths: &Paths, name: &ContainerName, end: End<'_>) {
     let mark = || held::find(paths, name).ok().flatten();
     // Nearly always there is none.
     if mark().is_none_or(|mark| mark.state != State::Trying) {
@@ -151,6 +151,10 @@ fn proved(paths: &Paths, name: &ContainerName) {
         return;
     };
     if record.held.is_some() || record.container.ready != Ready::Exec && !last.is_ready {
+        return;
+    }
+    // What is unhealthy at its end has proved nothing, however long it was up.
+    if end.result == "watchdog" || again::ask(name).is_none_or(|asked| health::is_in_trouble(&asked.said)) {
         return;
     }
     // Whoever else has it sees to this, or tries it itself.

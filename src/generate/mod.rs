@@ -112,7 +112,14 @@ pub fn run(paths: &Paths, normal: &Path) -> Result<Vec<Finding>, GenerateError> 
             let output = held.and_then(|held| plan::held_output(held, facts, host)).unwrap_or_else(|| {
                 // Its tag may name by now what failed: the mark knows with which image the same has worked.
                 let good = || match (last_good(paths, &files.name), mark) {
-                    (Some(plan), Some(mark)) if mark.is_good(&plan.container) => Some(mark.plan(facts, host)),
+                    (Some(plan), Some(mark))
+                        if mark.is_behind(
+                            &plan.container,
+                            &held::fingerprint(paths, &plan.container, &plan.trust),
+                        ) =>
+                    {
+                        Some(mark.plan(facts, host))
+                    }
                     (plan, mark) => plan.or_else(|| Some(mark?.plan(facts, host))),
                 };
                 plan::output(files, checked, good, facts, host)

@@ -19,19 +19,21 @@
 //! | what is tried runs | taken | what is tried has made of its data: restored |
 //! | it has proved itself: its mark goes | taken, without a mark | it isn't started any more |
 //! | they are dropped, and so is what says that they are there | | |
-//! | or what is good starts: they are restored, one by one | taken | some restored: restored, all of them |
+//! | or what is good starts: it is written down that they are being restored | restoring | restored, whatever starts |
+//! | what was written since is kept, where that was long | restoring | restored, whatever starts |
+//! | they are restored, one by one | restoring | some restored: restored, all of them, whatever starts |
 //! | all are restored | over | its data; never restored again |
 //! | it runs | over | what it has made of its data since |
 //! | they are dropped, and so is what says that they are there | | |
 //!
 //! A stage is in the name of the file, and the next one comes by rename, which needs no room on a full disk; each is
-//! synced, the file and the folder, before the step after it. So what is good has not run when a restore is repeated,
-//! and what is tried has not run when one is left out.
+//! synced, the file and the folder, before the step after it. So nothing has run when a restore is repeated, and what is
+//! tried has not run when one is left out.
 //!
 //! A trial is mostly over within a minute. One whose snapshots are ten minutes old may have served since, with nobody
 //! looking, and what is on disk doesn't tell for how long: what it has written is kept before it is put back, in a snapshot
 //! of each volume whose name ends with `.after`, like one that somebody has taken. So it is where the clock is behind them,
-//! as after a power cut on a host whose clock has no battery.
+//! and after a boot: a clock without a battery may have gone back by any time then.
 //!
 //! They count for the mark that has their name. With the mark, that is at one moment, they have become nobody's; whoever
 //! next has the lock drops them, and so does a start. What can't be dropped is tried again then.
@@ -40,7 +42,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::host::Paths;
 use crate::plan::held::{Held, PROVED};
@@ -101,6 +103,7 @@ pub struct Settled {
     pub is_moved: bool,
 }
 
+/// What says that there are some.
 fn path(paths: &Paths, name: &ContainerName, stage: Stage) -> PathBuf {
     super::folder(paths).join(format!("{name}.{}", stage.word()))
 }
@@ -225,7 +228,7 @@ pub fn take(
         !matches!(snapshot::possible(paths, volume), Err(WhyNot::NoVolume { .. }))
     };
     let volumes: BTreeSet<String> = volumes.iter().copied().filter(exists).map(str::to_owned).collect();
-    let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes };
+    let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes, boot: boot() };
     let path = path(paths, name, Stage::Taking);
     let written = serde_json::to_vec(&all).map_err(io::Error::from).and_then(|text| {
         super::replace(paths, &super::folder(paths).join(format!("{name}.begun")), &path, &text)
@@ -244,23 +247,30 @@ pub fn take(
     Ok(all.volumes)
 }
 
-/// Puts every volume back as it was, and never again; gives which. The snapshots stay, to be dropped.
+/// Puts every volume back as it was, and never again. The snapshots stay, to be dropped.
 ///
 /// # Errors
-/// One can't be restored, and all are to be restored again before what is good may run.
-pub fn restore(paths: &Paths, name: &ContainerName) -> Result<BTreeSet<String>, Error> {
-    let Some((all, Stage::Taken)) = find(paths, name)? else { return Ok(BTreeSet::new()) };
+/// One can't be restored, and all are to be restored again before anything may run.
+fn restore(paths: &Paths, name: &ContainerName, all: &Snapshots) -> Result<(), Error> {
     for volume in &all.volumes {
         snapshot::restore_for(paths, name, volume, &all.label)?;
     }
-    turn(paths, name, Stage::Taken, Stage::Over)?;
-    Ok(all.volumes)
+    Ok(turn(paths, name, Stage::Restoring, Stage::Over)?)
 }
 
-/// How long ago those that a container has were begun, by the clock that people set; nothing where that is behind.
-fn age(paths: &Paths, name: &ContainerName) -> Option<Duration> {
-    let written = fs::metadata(path(paths, name, Stage::Taken)).ok()?.modified().ok()?;
-    SystemTime::now().duration_since(written).ok()
+/// This boot of the host, by random(4).
+fn boot() -> Option<String> {
+    Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+}
+
+/// Whether those that are being restored are so young that nobody can have come to rely on what was written since. By
+/// the clock that people set, which is believed within one boot only.
+fn are_young(paths: &Paths, name: &ContainerName, all: &Snapshots) -> bool {
+    let age = || {
+        let written = fs::metadata(path(paths, name, Stage::Restoring)).ok()?.modified().ok()?;
+        SystemTime::now().duration_since(written).ok()
+    };
+    all.boot.is_some() && all.boot == boot() && age().is_some_and(|age| age < PROVED)
 }
 
 /// Does what [`plan::before`] has said of a start. `label` is what new snapshots are called, and `volumes` are those
@@ -286,12 +296,20 @@ pub fn settle(
             Ok(Settled { volumes, is_moved, ..Settled::default() })
         }
         Before::Restore => {
-            let after = match age(paths, name) {
-                Some(age) if age < PROVED => None,
-                Some(_) | None => keep_present(paths, name).map_err(Unsettled::NotKept)?,
+            let found = find(paths, name).map_err(|error| Unsettled::NotRestored(error.into()))?;
+            let Some((all, stage @ (Stage::Taken | Stage::Restoring))) = found else {
+                return Ok(Settled::default());
             };
-            let volumes = restore(paths, name).map_err(Unsettled::NotRestored)?;
-            Ok(Settled { volumes, after, undropped: undropped(), is_moved: false })
+            // What is kept is what was tried has left: from here on it doesn't run before all is back.
+            if stage == Stage::Taken {
+                turn(paths, name, Stage::Taken, Stage::Restoring).map_err(Unsettled::NotLeft)?;
+            }
+            let after = match are_young(paths, name, &all) {
+                true => None,
+                false => Some(keep_present(paths, name, &all).map_err(Unsettled::NotKept)?),
+            };
+            restore(paths, name, &all).map_err(Unsettled::NotRestored)?;
+            Ok(Settled { volumes: all.volumes, after, undropped: undropped(), is_moved: false })
         }
         Before::Leave => {
             let there = find(paths, name).map_err(Unsettled::NotLeft)?;
@@ -305,8 +323,7 @@ pub fn settle(
 
 /// Takes one more of each volume, as it is before it is put back, for people to look at: nobody drops them but they.
 /// Gives their name. Those that are there from before a power cut are whole, and from before anything was put back.
-fn keep_present(paths: &Paths, name: &ContainerName) -> Result<Option<String>, Error> {
-    let Some((all, _)) = find(paths, name)? else { return Ok(None) };
+fn keep_present(paths: &Paths, name: &ContainerName, all: &Snapshots) -> Result<String, Error> {
     let label = format!("{}.after", all.label);
     for volume in &all.volumes {
         match snapshot::take_for(paths, name, volume, &label) {
@@ -315,17 +332,48 @@ fn keep_present(paths: &Paths, name: &ContainerName) -> Result<Option<String>, E
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Some(label))
+    Ok(label)
+}
+
+/// A restore that is still to come.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// At whose next start.
+    pub container: ContainerName,
+    /// Of which snapshot.
+    pub label: String,
+    /// What says so.
+    pub file: PathBuf,
 }
 
 /// Whose next start puts a volume back as it was in a snapshot, and which that is, as what was tried last isn't known to
 /// work. Whatever is put in the volume's place before goes then.
-pub fn owed(paths: &Paths, volume: &str) -> Option<(ContainerName, String)> {
-    super::all(paths).into_iter().find_map(|(name, mark)| {
+pub fn owed(paths: &Paths, volume: &str) -> Option<Owed> {
+    names(paths).into_iter().find_map(|name| {
         let (there, stage) = find(paths, &name).ok()??;
-        let counts = stage == Stage::Taken && plan::count(Some(&mark), &there);
-        (counts && there.volumes.contains(volume)).then_some((name, there.label))
+        let counts = match stage {
+            Stage::Restoring => true,
+            Stage::Taken => plan::count(super::find(paths, &name).ok()?.as_ref(), &there),
+            Stage::Taking | Stage::Left | Stage::Over => false,
+        };
+        let file = path(paths, &name, stage);
+        (counts && there.volumes.contains(volume)).then_some(Owed {
+            container: name,
+            label: there.label,
+            file,
+        })
     })
+}
+
+/// Which containers have some, at whatever stage.
+fn names(paths: &Paths) -> BTreeSet<ContainerName> {
+    let entries = fs::read_dir(super::folder(paths)).into_iter().flatten().flatten();
+    let name = |entry: fs::DirEntry| {
+        let file = entry.file_name();
+        let (name, word) = file.to_str()?.rsplit_once('.')?;
+        Stage::ALL.iter().any(|stage| stage.word() == word).then(|| name.parse().ok())?
+    };
+    entries.filter_map(name).collect()
 }
 
 /// Keeps them, and never restores them.
@@ -341,7 +389,14 @@ pub fn leave(paths: &Paths, name: &ContainerName) -> Result<(), NoteError> {
 /// # Errors
 /// One can't be dropped.
 pub fn drop(paths: &Paths, name: &ContainerName) -> Result<(), Error> {
-    let Some((all, stage)) = find(paths, name)? else { return Ok(()) };
+    match find(paths, name)? {
+        Some((all, stage)) => drop_these(paths, name, &all, stage),
+        None => Ok(()),
+    }
+}
+
+/// The same of those that somebody has looked at. There may be others by now, of which nothing goes.
+fn drop_these(paths: &Paths, name: &ContainerName, all: &Snapshots, stage: Stage) -> Result<(), Error> {
     for volume in &all.volumes {
         match snapshot::drop(paths, volume, &all.label) {
             // It was never taken, or somebody else was quicker.
@@ -361,24 +416,20 @@ pub fn drop(paths: &Paths, name: &ContainerName) -> Result<(), Error> {
 /// has the lock may: marks are as they are then.
 pub fn sweep(paths: &Paths) -> Vec<(ContainerName, Error)> {
     let mut problems = Vec::new();
-    for entry in fs::read_dir(super::folder(paths)).into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let Some((name, word)) = file.to_str().and_then(|file| file.rsplit_once('.')) else { continue };
-        let Ok(name) = name.parse::<ContainerName>() else { continue };
-        if !Stage::ALL.iter().any(|stage| stage.word() == word) {
-            continue;
-        }
+    for name in names(paths) {
         // A mark that can't be read, or is of another version, may be theirs.
         let mark = match super::find(paths, &name) {
-            Ok(None) if super::path(paths, &name).exists() => continue,
+            Ok(None) if super::is_there(paths, &name) => continue,
             Ok(mark) => mark,
             Err(_) => continue,
         };
         let dropped = match find(paths, &name) {
+            // Its next start puts them back first, whatever mark there is.
+            Ok(None | Some((_, Stage::Restoring))) => Ok(()),
             Ok(Some((there, stage))) if stage == Stage::Over || !plan::count(mark.as_ref(), &there) => {
-                drop(paths, &name)
+                drop_these(paths, &name, &there, stage)
             }
-            Ok(_) => Ok(()),
+            Ok(Some(_)) => Ok(()),
             Err(error) => Err(error.into()),
         };
         problems.extend(dropped.err().map(|error| (name, error)));
@@ -405,7 +456,7 @@ mod tests {
     /// Such a file, without any snapshot.
     fn note(paths: &Paths, name: &ContainerName, stage: Stage, label: &str) {
         let volumes = BTreeSet::from(["data".to_owned()]);
-        let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes };
+        let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes, boot: None };
         let text = serde_json::to_vec(&all).expect("JSON");
         fs::create_dir_all(super::super::folder(paths)).expect("a folder");
         fs::write(path(paths, name, stage), text).expect("written");
@@ -465,6 +516,8 @@ mod tests {
             (Stage::Taken, "of another trial", "x.second"),
             (Stage::Taking, "x.first", "x.second"),
             (Stage::Over, "x.first", "x.second"),
+            // Whatever starts puts these back first.
+            (Stage::Restoring, "x.first", "x.second"),
             (Stage::Left, "x.first", "x.second"),
         ] {
             note(&paths, &name, stage, label);
@@ -488,12 +541,15 @@ mod tests {
             (Stage::Taking, "x.0-1", false),
             (Stage::Taken, "x.0-1", true),
             (Stage::Taken, "of another trial", false),
+            (Stage::Restoring, "x.0-1", true),
+            (Stage::Restoring, "of another trial", true),
             (Stage::Left, "x.0-1", false),
             (Stage::Over, "x.0-1", false),
         ] {
             note(&paths, &name, stage, label);
-            let found = owed(&paths, "data");
-            assert_eq!(found, expected.then(|| (name.clone(), label.to_owned())), "{stage:?} {label}");
+            let file = path(&paths, &name, stage);
+            let wanted = Owed { container: name.clone(), label: label.to_owned(), file };
+            assert_eq!(owed(&paths, "data"), expected.then_some(wanted), "{stage:?} {label}");
             assert!(owed(&paths, "other").is_none());
             fs::remove_file(path(&paths, &name, stage)).expect("removed");
         }
@@ -507,7 +563,10 @@ mod tests {
         for stage in Stage::ALL {
             note(&paths, &name, stage, "a");
             assert!(sweep(&paths).is_empty());
-            assert!(matches!(find(&paths, &name), Ok(None)), "{stage:?}");
+            let left = find(&paths, &name).expect("read");
+            // But for what has to be put back.
+            assert_eq!(left.is_some(), stage == Stage::Restoring, "{stage:?}");
+            let _ = fs::remove_file(path(&paths, &name, stage));
         }
         // Of another version: it may be theirs.
         fs::write(super::super::path(&paths, &name), "{}").expect("written");

@@ -156,7 +156,10 @@ impl Held {
     /// How the mark of another run begins in its place, for this version: what `runs`, and was tried here, is being tried
     /// still, whether that run comes to it or not, and may prove itself.
     pub fn follows(before: Option<&Self>, version: &Fingerprint, runs: Option<&Fingerprint>) -> State {
-        let goes_on = |mark: &Self| mark.state == State::Trying && mark.is_about(version);
+        // Of another image, or one that isn't known yet, nothing has run.
+        let goes_on = |mark: &Self| {
+            mark.state == State::Trying && mark.is_about(version) && mark.tried.image == version.image
+        };
         match before.filter(|mark| goes_on(mark)).zip(runs) {
             Some((mark, runs)) if mark.was_tried(runs) => State::Trying,
             _ => State::Waiting,
@@ -171,6 +174,13 @@ impl Held {
         declared(&pinned.container) == declared(good)
     }
 
+    /// Whether a plan of earlier would start what is held back here: it is what runs instead, but its tag names what was
+    /// tried by now. `now` is what there is of it.
+    pub fn is_behind(&self, container: &Container, now: &Fingerprint) -> bool {
+        let names_tried = self.tried.image.is_none() || self.tried.image == now.image;
+        names_tried && self.is_good(container)
+    }
+
     /// Whether what was up for this long has proved itself, with nobody looking: `runs` is that, `container` what it was
     /// started as. A trial has one run only, as whatever starts after it is the last good plan; so who finds it like this
     /// has it count as proved, and the data that it has written since are its own.
@@ -181,7 +191,9 @@ impl Held {
         container: &Container,
         up: Duration,
     ) -> bool {
-        self.is_orphaned(live) && self.was_tried(runs) && up >= self.proof_time(container)
+        // A mark that is written before an image is fetched is of that one, whichever it will be.
+        let was_tried = self.was_tried(runs) && self.tried.image == runs.image;
+        self.is_orphaned(live) && was_tried && up >= self.proof_time(container)
     }
 
     /// How long that is: its own settle time, and as many checks as make it unhealthy, both many times over mostly.
@@ -200,7 +212,8 @@ impl Held {
     pub fn is_in_start(&self, now: Option<&Fingerprint>, live: Option<&str>) -> bool {
         let is_about = now.is_some_and(|now| self.is_about(now));
         match self.state {
-            State::Waiting | State::Failed => is_about,
+            State::Waiting => is_about,
+            State::Failed => is_about || now.is_some_and(|now| self.blames(now)),
             State::Trying => is_about && !self.is_watched(live),
             // Whoever edits the files or moves the tag meanwhile must not have that run in place of what is put back.
             State::PuttingBack => is_about || self.is_watched(live),
@@ -223,6 +236,16 @@ impl Held {
             State::Waiting | State::Trying | State::PuttingBack => self.tried.is_but_for_files(now),
             State::Failed => self.tried.is(now),
         }
+    }
+
+    /// Whether its image is the one that failed, and not the one from before: whatever else its files say by now, it is
+    /// started by who looks at how it does, and by nobody else.
+    pub fn blames(&self, now: &Fingerprint) -> bool {
+        let Self { state, tried, good, .. } = self;
+        *state == State::Failed
+            && tried.image.is_some()
+            && tried.image == now.image
+            && tried.image != good.image
     }
 
     /// Whether what runs is what was tried here, and isn't known to work. Its files may have gone on since its start.
@@ -319,6 +342,11 @@ mod tests {
             assert_eq!(of(state, version, runs), State::Waiting, "{state:?}");
         }
         assert_eq!(Held::follows(None, &new, Some(&new)), State::Waiting);
+        // Before an image is fetched, it may be any: of that one nothing has run.
+        let unknown = Fingerprint { image: None, ..new.clone() };
+        let any = held(State::Trying, unknown.clone());
+        assert_eq!(Held::follows(Some(&any), &new, Some(&new)), State::Waiting);
+        assert_eq!(of(State::Trying, &unknown, Some(&new)), State::Waiting);
     }
 
     fn held(state: State, tried: Fingerprint) -> Held {
@@ -366,8 +394,11 @@ mod tests {
         let moved = print("image = 'x:1'", Some("e"), Some("f"));
         let written = print("image = 'x:1'", Some("d"), Some("g"));
         // By who lives: nobody, somebody else, and who tries it. Of each: what is in the unit, and what starts.
-        let of = |state, tried: Option<&Fingerprint>| {
-            let held = held(state, now.clone());
+        let of = |state, tried: Option<&Fingerprint>, is_image: bool| {
+            let mut held = held(state, now.clone());
+            if !is_image {
+                held.good.image.clone_from(&now.image);
+            }
             let both = |live| {
                 let word = |is: bool| if is { "good" } else { "new" };
                 format!("{} {}", word(held.is_in_unit(tried, live)), word(held.is_in_start(tried, live)))
@@ -380,15 +411,24 @@ mod tests {
             (State::PuttingBack, "good good, good good, good good", "good good, good good, good good"),
             (State::Failed, "good good, good good, good good", "new new, new new, new new"),
         ] {
-            assert_eq!(of(state, Some(&now)), said, "{state:?}");
-            assert_eq!(of(state, Some(&written)), said_of_written, "{state:?}");
+            assert_eq!(of(state, Some(&now), false), said, "{state:?}");
+            assert_eq!(of(state, Some(&written), false), said_of_written, "{state:?}");
             let other = match state {
                 State::PuttingBack => "new new, new new, good good",
                 _ => "new new, new new, new new",
             };
             for other_now in [Some(&edited), Some(&moved), None] {
-                assert_eq!(of(state, other_now), other, "{state:?} {other_now:?}");
+                assert_eq!(of(state, other_now, false), other, "{state:?} {other_now:?}");
             }
+            // It was another image that failed: it is held, whatever is beside it.
+            let held = "good good, good good, good good";
+            let is_failed = state == State::Failed;
+            for (version, expected) in
+                [(&now, said), (&written, if is_failed { held } else { said_of_written }), (&moved, other)]
+            {
+                assert_eq!(of(state, Some(version), true), expected, "{state:?} {version:?}");
+            }
+            assert_eq!(of(state, Some(&edited), true), if is_failed { held } else { other }, "{state:?}");
         }
         // One that an older Wharf has left names no run, and nobody is that.
         let old = Held { run: String::new(), ..held(State::Trying, now.clone()) };
@@ -411,11 +451,29 @@ mod tests {
         assert!(!of(&trying, Some("this"), &now, plain, 9000), "somebody looks");
         assert!(!of(&trying, None, &other, plain, 9000), "something else has run");
         assert!(!of(&trying, None, &now, slow, 929) && of(&trying, None, &now, slow, 930));
+        let any = held(State::Trying, Fingerprint { image: None, ..now.clone() });
+        assert!(!of(&any, None, &now, plain, 9000), "another image is to be tried, which isn't fetched yet");
         let patient = Held { settle: Some(3600), ..trying.clone() };
         assert!(!of(&patient, None, &now, plain, 3599) && of(&patient, None, &now, plain, 3600));
         for state in [State::Waiting, State::PuttingBack, State::Failed] {
             assert!(!of(&held(state, now.clone()), None, &now, plain, 9000), "{state:?}");
         }
+    }
+
+    #[test]
+    fn an_image_that_failed_is_held_whatever_is_beside_it() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let tried = print("image = 'x:1'", Some("bad"), None);
+        let edited = print("image = 'x:1'\ninit = true", Some("bad"), Some("f"));
+        let moved = print("image = 'x:1'\ninit = true", Some("new"), None);
+        for (state, holds) in [(State::Failed, true), (State::Trying, false), (State::Waiting, false)] {
+            let mark = held(state, tried.clone());
+            assert_eq!(mark.is_in_start(Some(&edited), None), holds, "{state:?}");
+            assert!(!mark.is_in_start(Some(&moved), None), "{state:?}");
+        }
+        // It was the files that failed.
+        let files = held(State::Failed, print("image = 'x:1'\nuser = 1", Some(&digest), None));
+        assert!(!files.is_in_start(Some(&print("image = 'x:1'", Some(&digest), None)), None));
     }
 
     #[test]
@@ -460,6 +518,20 @@ mod tests {
         assert!(held.is_good(&container("image = 'x:1'\nrestart = 'always'")));
         assert!(held.is_good(&held.good.container));
         assert!(!held.is_good(&container("image = 'x:1'\ninit = true")));
+        // A tag that names what was tried is that; one that has moved on since isn't.
+        let fetched = print("image = 'x:1'", Some("d"), None);
+        let moved = print("image = 'x:1'", Some("e"), None);
+        let tried = Held { tried: print("image = 'x:1'\ninit = true", Some("d"), None), ..held.clone() };
+        let good = container("image = 'x:1'");
+        for (held, now, behind) in [
+            (&held, &fetched, true),
+            (&held, &moved, true),
+            (&tried, &fetched, true),
+            (&tried, &moved, false),
+        ] {
+            assert_eq!(held.is_behind(&good, now), behind, "{:?} {:?}", held.tried.image, now.image);
+        }
+        assert!(!tried.is_behind(&container("image = 'x:1'\ninit = true"), &fetched));
         let text = serde_json::to_string(&held).expect("JSON");
         assert_eq!(serde_json::from_str::<Held>(&text).expect("read"), held);
     }

@@ -3,14 +3,16 @@
 //! A start asks [`before`], and does what it says before anything else. What it says hangs on the container's mark
 //! ([`Held`]), on how far its snapshots have come ([`Stage`]), and on what starts:
 //!
-//! | what starts | no snapshots | being taken | taken | left | over |
-//! |---|---|---|---|---|---|
-//! | what is tried, of another image than what is good | take | take anew | | take anew | take anew |
-//! | any other image, while who tries another one looks on: its tag has just moved | take | take anew | | take anew | take anew |
-//! | what is good, or any other version of its image | | drop | restore | | drop |
-//! | something else | | drop | leave | | drop |
+//! | what starts | no snapshots | being taken | taken | being restored | left | over |
+//! |---|---|---|---|---|---|---|
+//! | what is tried, of another image than what is good | take | take anew | | restore | take anew | take anew |
+//! | any other image, while who tries another one looks on: its tag has just moved | take | take anew | | restore | take anew | take anew |
+//! | what is good, or any other version of its image | | drop | restore | restore | | drop |
+//! | something else | | drop | leave | restore | | drop |
 //!
-//! Snapshots count for the mark that has their name only; those of another name, or without a mark, are dropped.
+//! Snapshots count for the mark that has their name only; those of another name, or without a mark, are dropped. But
+//! where some volumes are back and others aren't, all are put back whatever starts and whatever mark there is: half of
+//! each is nobody's data. What is to start is then asked once more.
 //!
 //! So what is tried never runs without them, and its own restarts keep them. Whoever was killed, they are as what is good
 //! has left its data, until that is back or what is tried has proved itself. Once somebody has run a third version, its
@@ -36,6 +38,9 @@ pub struct Snapshots {
     pub label: String,
     /// Of which volumes.
     pub volumes: BTreeSet<String>,
+    /// In which boot of the host they were begun, by random(4)'s boot_id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 /// How far they have come.
@@ -45,6 +50,8 @@ pub enum Stage {
     Taking,
     /// All are there, and are restored before what is good starts.
     Taken,
+    /// Some volumes may be back as they were, and nothing runs before all are.
+    Restoring,
     /// All are there, and aren't restored any more: a third version has gone on with the data.
     Left,
     /// They aren't needed any more, and are being dropped: they were restored.
@@ -53,13 +60,14 @@ pub enum Stage {
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Taken, Self::Left, Self::Taking, Self::Over];
+    pub const ALL: [Self; 5] = [Self::Taken, Self::Restoring, Self::Left, Self::Taking, Self::Over];
 
     /// The word in file names.
     pub fn word(self) -> &'static str {
         match self {
             Self::Taking => "taking",
             Self::Taken => "taken",
+            Self::Restoring => "restoring",
             Self::Left => "left",
             Self::Over => "over",
         }
@@ -103,6 +111,9 @@ pub fn before(
     is_good: bool,
     live: Option<&str>,
 ) -> Before {
+    if there.is_some_and(|(_, stage)| stage == Stage::Restoring) {
+        return Before::Restore;
+    }
     let counting = there.filter(|(there, _)| count(mark, there)).map(|(_, stage)| stage);
     let drop = if there.is_some() { Before::Drop } else { Before::Nothing };
     let Some(mark) = mark.filter(|mark| mark.snapshot.is_some()) else { return drop };
@@ -116,7 +127,7 @@ pub fn before(
         // What has failed is started by who changed what it reads, and not as a trial.
         _ if is_tried && mark.state != State::Failed => Before::Take,
         Some(Stage::Left) => Before::Nothing,
-        Some(Stage::Taking | Stage::Over) | None => drop,
+        Some(Stage::Taking | Stage::Restoring | Stage::Over) | None => drop,
     }
 }
 
@@ -176,7 +187,10 @@ mod tests {
             format: SNAPSHOTS_FORMAT,
             label: label.to_owned(),
             volumes: ["data".to_owned()].into(),
+            boot: None,
         };
+        let half = before(mark, Some((&there, Stage::Restoring)), starts, is_good, live);
+        assert_eq!(half, Before::Restore, "whatever starts, with any mark or none");
         let stages = [None, Some(Stage::Taking), Some(Stage::Taken), Some(Stage::Left), Some(Stage::Over)];
         stages
             .map(|stage| {

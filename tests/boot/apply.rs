@@ -21,17 +21,6 @@ pub const STORIES: &[Story] = &[
     Story { name: "a crash that nobody sees counts", on: On::Fast, tell: unseen },
     Story { name: "an image that does not work is put back", on: On::Fast, tell: images },
     Story { name: "an apply that is killed ends in one of two versions", on: On::Fast, tell: killed },
-    Story {
-        name: "what failed isn't started by anybody, whatever changes meanwhile",
-        on: On::Fast,
-        tell: meanwhile,
-    },
-    Story {
-        name: "a mark is its own run's, and goes back to what has proved itself",
-        on: On::Fast,
-        tell: marks,
-    },
-    Story { name: "an apply that is told to end finishes what it tries", on: On::Fast, tell: told_to_end },
     Story { name: "what is gone serves until what comes instead can", on: On::Fast, tell: renamed },
     Story { name: "a service becomes a job, and a service again", on: On::Fast, tell: jobs },
     Story {
@@ -39,7 +28,6 @@ pub const STORIES: &[Story] = &[
         on: On::Fast,
         tell: idle,
     },
-    Story { name: "what is held back stays so over a reboot", on: On::FastThenFull, tell: reboots },
     Story { name: "twenty changed files among two hundred", on: On::Fast, tell: many },
 ];
 
@@ -48,8 +36,13 @@ fn service(more: &str) -> String {
     format!("image = 'debian:13'\nnetwork = 'none'\n{more}\n")
 }
 
+/// The same, as a version that [`version`] tells.
+pub fn of(version: &str, command: &str) -> String {
+    service(&format!("{command}\n[environment]\nVERSION = '{version}'"))
+}
+
 /// A program that goes on until it is told to end.
-const STAYS: &str = "command = ['/bin/bash', '-c', 'trap exit TERM; sleep infinity & wait']";
+pub const STAYS: &str = "command = ['/bin/bash', '-c', 'trap exit TERM; sleep infinity & wait']";
 
 pub fn write(machine: &Machine, name: &str, text: &str) -> Result<()> {
     machine.write(&format!("/etc/wharf/containers/{name}.toml"), text)
@@ -60,21 +53,21 @@ fn apply(machine: &Machine, arguments: &str) -> Result<Output> {
 }
 
 /// An apply that has to succeed; what it said.
-fn applied(machine: &Machine, arguments: &str) -> Result<String> {
+pub fn applied(machine: &Machine, arguments: &str) -> Result<String> {
     let output = apply(machine, arguments)?;
     assert_eq!(output.code, 0, "{} {}", output.stdout, output.stderr);
     Ok(output.stdout)
 }
 
 /// An apply that has to fail; what it said.
-fn refused(machine: &Machine, arguments: &str) -> Result<String> {
+pub fn refused(machine: &Machine, arguments: &str) -> Result<String> {
     let output = apply(machine, arguments)?;
     assert_eq!(output.code, 1, "{} {}", output.stdout, output.stderr);
     Ok(output.stdout + &output.stderr)
 }
 
 /// The variable VERSION of a container's main process.
-fn version(machine: &Machine, name: &str) -> Result<String> {
+pub fn version(machine: &Machine, name: &str) -> Result<String> {
     machine.sh(&format!(
         "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {name}-container)/environ | sed -n 's/^VERSION=//p'"
     ))
@@ -84,14 +77,14 @@ pub fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-fn problem(machine: &Machine, name: &str) -> Result<String> {
+pub fn problem(machine: &Machine, name: &str) -> Result<String> {
     let rows = json(&machine.sh("wharf ps --json")?);
     let row = rows.as_array().into_iter().flatten().find(|row| row["name"] == name);
     Ok(row.map_or_else(|| "not there".to_owned(), |row| row["problem"].as_str().unwrap_or("none").to_owned()))
 }
 
 /// Waits until a container's main process has this VERSION.
-fn serves(machine: &Machine, name: &str, wanted: &str) -> Result<()> {
+pub fn serves(machine: &Machine, name: &str, wanted: &str) -> Result<()> {
     until(
         machine,
         &format!(
@@ -99,6 +92,11 @@ fn serves(machine: &Machine, name: &str, wanted: &str) -> Result<()> {
              tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {name}-container)/environ | grep -qx VERSION={wanted}"
         ),
     )
+}
+
+/// The files of the marks that are there.
+pub fn marks_left(machine: &Machine) -> Result<String> {
+    machine.sh("ls /var/lib/wharf/held 2>/dev/null || :")
 }
 
 pub fn gone(machine: &Machine, names: &[&str]) -> Result<()> {
@@ -211,7 +209,7 @@ macro_rules! briefly {
 }
 
 /// What may be wrong with a new version: a name, what is in its file, and what is said of it.
-const BAD: [(&str, &str, &str); 7] = [
+pub const BAD: [(&str, &str, &str); 7] = [
     ("crashes", "command = ['/bin/sh', '-c', 'exit 7']", "ended with status 7"),
     ("crashes soon", "command = ['/bin/sh', '-c', 'sleep 1; exit 7']", "ended with status 7"),
     ("has no program", "command = ['/bin/none']", "/bin/none"),
@@ -406,6 +404,18 @@ fn images(stage: &mut Stage) -> Told {
     write(machine, "moves", "image = 'moves:1'\nnetwork = 'none'\n")?;
     machine.sh("systemctl daemon-reload")?;
 
+    // An edit beside it changes nothing for what failed: who tries both looks at how they do.
+    for text in ["limits.tasks = 99\n", ""] {
+        write(machine, "moves", &format!("image = 'moves:1'\nnetwork = 'none'\n{text}"))?;
+        machine.sh("systemctl daemon-reload; systemctl restart moves-container")?;
+        assert_eq!(running(machine, "moves")?, good, "{text}");
+        if !text.is_empty() {
+            let said = refused(machine, "")?;
+            assert!(said.contains("status 3") && said.contains("run again"), "{said}");
+            assert_eq!(running(machine, "moves")?, good);
+        }
+    }
+
     // Nobody takes the good one away, also when it doesn't run at the moment.
     machine.sh("systemctl stop moves-container")?;
     machine.sh("wharf image prune")?;
@@ -486,339 +496,6 @@ fn killed(stage: &mut Stage) -> Told {
     Ok(())
 }
 
-fn of(version: &str, command: &str) -> String {
-    service(&format!("{command}\n[environment]\nVERSION = '{version}'"))
-}
-
-/// Ends with a status after some seconds.
-fn ends_after(seconds: &str) -> String {
-    format!("command = ['/bin/sh', '-c', 'sleep {seconds}; exit 7']")
-}
-
-fn state(machine: &Machine, name: &str, state: &str) -> Result<()> {
-    until(machine, &format!("grep -q '\"state\":\"{state}\"' /var/lib/wharf/held/{name}.json"))
-}
-
-fn marks_left(machine: &Machine) -> Result<String> {
-    machine.sh("ls /var/lib/wharf/held 2>/dev/null || :")
-}
-
-fn meanwhile(stage: &mut Stage) -> Told {
-    let machine = with(stage, &[&DEBIAN])?;
-    let good = of("good", STAYS);
-    declare(machine, "web", &good)?;
-    declare(machine, "other", &of("1", STAYS))?;
-    machine.sh("systemctl start web-container other-container")?;
-
-    // Stopped after a boot, in which only the last good plan has run: it isn't new, and its mark stays.
-    write(machine, "web", &of("bad", BAD[0].1))?;
-    refused(machine, "")?;
-    machine.reboot()?;
-    serves(machine, "web", "good")?;
-    machine.sh("systemctl stop web-container")?;
-    write(machine, "other", &of("2", STAYS))?;
-    let said = applied(machine, "")?;
-    assert!(!said.contains("web"), "{said}");
-    assert_ne!(property(machine, "web", "ActiveState")?, "active");
-    assert_eq!(marks_left(machine)?, "web.json");
-    machine.sh("systemctl daemon-reload; systemctl start web-container")?;
-    assert_eq!(version(machine, "web")?, "good");
-    write(machine, "web", &good)?;
-    applied(machine, "")?;
-
-    // It writes to what it lists itself: that is part of what failed.
-    machine.sh("mkdir -p /srv/conf && echo 1 >/srv/conf/a")?;
-    let listed = |version: &str, command: &str| {
-        format!(
-            "restart-on-change = ['/srv/conf']\nuser-namespace = false\n{}\n[mounts]\n'/conf' = {{ bind = '/srv/conf' }}\n",
-            of(version, command)
-        )
-    };
-    write(machine, "web", &listed("good", STAYS))?;
-    applied(machine, "")?;
-    write(machine, "web", &listed("bad", "command = ['/bin/bash', '-c', 'echo $RANDOM >>/conf/a; exit 7']"))?;
-    let said = refused(machine, "")?;
-    assert!(said.contains("run again"), "{said}");
-    assert_eq!(version(machine, "web")?, "good");
-    machine.sh("systemctl daemon-reload; systemctl restart web-container")?;
-    assert_eq!(version(machine, "web")?, "good");
-    let said = refused(machine, "")?;
-    assert!(said.contains("held     web"), "{said}");
-    // What somebody writes there afterwards is another version.
-    machine.sh("echo 2 >>/srv/conf/a")?;
-    let said = refused(machine, "")?;
-    assert!(said.contains("restart  web") && said.contains("run again"), "{said}");
-    write(machine, "web", &good)?;
-    applied(machine, "")?;
-    machine.sh("rm -r /srv/conf")?;
-
-    // Its file is edited while it is tried: what is put back is what ran, and the edit is for the next one.
-    write(machine, "web", &of("bad", &ends_after("3")))?;
-    let first = machine.start("wharf apply --settle 8s")?;
-    serves(machine, "web", "bad")?;
-    write(machine, "web", &of("third", STAYS))?;
-    let said = first.rest().join("\n");
-    assert!(said.contains("web: FAILED") && said.contains("run again"), "{said}");
-    assert_eq!(version(machine, "web")?, "good");
-    applied(machine, "")?;
-    assert_eq!(version(machine, "web")?, "third");
-    assert_eq!(marks_left(machine)?, "");
-
-    // It gets a mistake while it is tried: what failed isn't what has worked since boot.
-    write(machine, "web", &of("bad", &ends_after("3")))?;
-    let first = machine.start("wharf apply --settle 8s")?;
-    serves(machine, "web", "bad")?;
-    write(machine, "web", "image = 'debian:13'\nmemroy = 1\n")?;
-    let said = first.rest().join("\n");
-    assert!(said.contains("run again"), "{said}");
-    assert_eq!(version(machine, "web")?, "third");
-    machine.sh("systemctl daemon-reload; systemctl restart web-container")?;
-    assert_eq!(version(machine, "web")?, "third");
-    write(machine, "web", &good)?;
-    applied(machine, "")?;
-    assert_eq!(version(machine, "web")?, "good");
-
-    // Somebody stops it while it is tried: that is no failure, and nothing is known of it.
-    write(machine, "web", &of("next", STAYS))?;
-    let first = machine.start("wharf apply --settle 8s")?;
-    serves(machine, "web", "next")?;
-    machine.sh("systemctl stop web-container")?;
-    let said = first.rest().join("\n");
-    assert!(said.contains("web: not tried: somebody has stopped it"), "{said}");
-    assert_ne!(property(machine, "web", "ActiveState")?, "active");
-    machine.sh("systemctl start web-container")?;
-    assert_eq!(version(machine, "web")?, "good", "nobody looks at how the other one does");
-    applied(machine, "")?;
-    assert_eq!(version(machine, "web")?, "next");
-    assert_eq!(marks_left(machine)?, "");
-    gone(machine, &["web", "other"])?;
-    Ok(())
-}
-
-fn marks(stage: &mut Stage) -> Told {
-    let machine = with(stage, &[&DEBIAN])?;
-    for name in ["web", "other"] {
-        declare(machine, name, &of("good", STAYS))?;
-    }
-    machine.sh("systemctl start web-container other-container")?;
-
-    // Killed while it was tried; somebody else's run is none of its business.
-    write(machine, "web", &of("bad", &ends_after("2")))?;
-    let first = machine.start("exec wharf apply --settle 20s")?;
-    serves(machine, "web", "bad")?;
-    machine.sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock)")?;
-    drop(first);
-    write(machine, "other", &of("2", STAYS))?;
-    let second = machine.start("wharf apply --settle 8s other")?;
-    state(machine, "other", "trying")?;
-    serves(machine, "web", "good")?;
-    machine.sh("sleep 3")?;
-    assert_eq!(version(machine, "web")?, "good");
-    assert_ne!(version(machine, "other")?, "good");
-    assert!(second.rest().iter().any(|line| line.starts_with("other: runs")));
-
-    // What waits for its turn is what ran, whoever restarts it.
-    write(machine, "web", &of("good", STAYS))?;
-    applied(machine, "")?;
-    let above = |version: &str| of(version, STAYS).replace("network = 'none'", "links = ['below']");
-    let below = |version: &str| of(version, STAYS).replace("network = 'none'\n", "");
-    declare(machine, "below", &below("1"))?;
-    declare(machine, "above", &above("1"))?;
-    applied(machine, "")?;
-    write(machine, "below", &below("2"))?;
-    write(machine, "above", &above("2"))?;
-    let first = machine.start("wharf apply --settle 6s")?;
-    state(machine, "below", "trying")?;
-    state(machine, "above", "waiting")?;
-    machine.sh("systemctl kill -s KILL above-container")?;
-    serves(machine, "above", "1")?;
-    let said = first.rest().join("\n");
-    assert!(said.contains("above: runs"), "{said}");
-    assert_eq!(version(machine, "above")?, "2");
-
-    // Killed again, with the new one up, and edited: what is gone back to is the first, which has proved itself.
-    write(machine, "web", &of("second", STAYS))?;
-    let first = machine.start("exec wharf apply --settle 20s")?;
-    serves(machine, "web", "second")?;
-    machine.sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock)")?;
-    drop(first);
-    assert_eq!(version(machine, "web")?, "second");
-    write(machine, "web", &of("third", BAD[0].1))?;
-    refused(machine, "")?;
-    assert_eq!(version(machine, "web")?, "good");
-
-    // What no file declares any more leaves no mark, running or not.
-    machine.sh("systemctl stop web-container; rm /etc/wharf/containers/web.toml; systemctl daemon-reload")?;
-    assert_eq!(marks_left(machine)?, "web.json");
-    applied(machine, "")?;
-    assert_eq!(marks_left(machine)?, "");
-
-    // Declared again, it is new.
-    machine.sh("rm /etc/wharf/containers/other.toml")?;
-    applied(machine, "")?;
-    assert_ne!(property(machine, "other", "ActiveState")?, "active");
-    write(machine, "other", &of("2", STAYS))?;
-    let said = applied(machine, "")?;
-    assert!(said.contains("start    other  new\n"), "{said}");
-    gone(machine, &["web", "other", "above", "below"])?;
-    sockets_of_another(machine)?;
-    sockets_come_and_go(machine)?;
-    Ok(())
-}
-
-/// What runs gets a socket, and loses it, and is up each time; also where that is put back.
-fn sockets_come_and_go(machine: &Machine) -> Result<()> {
-    let listens = |version: &str, command: &str| {
-        format!("{}\n[socket]\nlisten = ['127.0.0.1:7202']\n", of(version, command))
-    };
-    let stands = |wanted: &str, socket: &str, said: &str| -> Result<()> {
-        assert_eq!(property(machine, "web", "ActiveState")?, "active", "{said}");
-        assert_eq!(version(machine, "web")?, wanted, "{said}");
-        let is = machine.run("systemctl is-active web-container.socket")?.stdout;
-        assert_eq!(is.trim(), socket, "{said}");
-        assert_eq!(machine.run("ss -Hln sport = :7202 | grep -q LISTEN")?.code == 0, socket == "active");
-        Ok(())
-    };
-    declare(machine, "web", &of("plain", STAYS))?;
-    machine.sh("systemctl start web-container")?;
-    write(machine, "web", &listens("bad", BAD[0].1))?;
-    let said = refused(machine, "")?;
-    assert!(said.contains("its last good plan and image run again"), "{said}");
-    stands("plain", "inactive", &said)?;
-    write(machine, "web", &listens("listens", STAYS))?;
-    stands("listens", "active", &applied(machine, "")?)?;
-    write(machine, "web", &of("bad", BAD[0].1))?;
-    let said = refused(machine, "")?;
-    assert!(said.contains("its last good plan and image run again"), "{said}");
-    stands("listens", "active", &said)?;
-    write(machine, "web", &of("plain", STAYS))?;
-    stands("plain", "inactive", &applied(machine, "")?)?;
-    assert_eq!(applied(machine, "")?, "all is as the files say\n");
-    machine.sh("systemctl stop web-container")?;
-    gone(machine, &["web"])
-}
-
-/// Starts an apply and ends it, so that nobody looks at how what it tries does.
-fn left_alone(machine: &Machine, version: &str) -> Result<()> {
-    write(machine, "below", &of(version, STAYS).replace("network = 'none'\n", ""))?;
-    let first = machine.start("exec wharf apply --settle 60s below")?;
-    serves(machine, "below", version)?;
-    let tell = "kill -TERM $(cut -d ' ' -f 1 /run/wharf/apply.lock)";
-    machine.sh(&format!("{tell}; sleep 1.2; {tell}"))?;
-    first.rest();
-    assert_eq!(problem(machine, "below")?, "unproved");
-    let changed = machine.sh("wharf changed")?;
-    assert!(changed.contains("its last good plan starts next: what its files say was tried at"), "{changed}");
-    Ok(())
-}
-
-/// It was started long ago, as far as anybody can tell.
-fn long_ago(machine: &Machine) -> Result<()> {
-    machine.sh("sed -i 's/\"at\":[0-9]*/\"at\":1/' /run/wharf/restarts/below.json").map(drop)
-}
-
-fn told_to_end(stage: &mut Stage) -> Told {
-    let machine = with(stage, &[&DEBIAN])?;
-    let above = |version: &str| of(version, STAYS).replace("network = 'none'", "links = ['below']");
-    let below = |version: &str| of(version, STAYS).replace("network = 'none'\n", "");
-    for version in ["1", "2"] {
-        write(machine, "below", &below(version))?;
-        write(machine, "above", &above(version))?;
-        if version == "1" {
-            applied(machine, "")?;
-        }
-    }
-    for (signal, good) in [("TERM", true), ("HUP", false)] {
-        let brings = if good { STAYS.to_owned() } else { ends_after("2") };
-        write(machine, "below", &of("2", &brings).replace("network = 'none'\n", ""))?;
-        let first = machine.start("exec wharf apply --settle 3s 2>&1")?;
-        state(machine, "below", "trying")?;
-        // Of a terminal that is gone the shell tells, and the kernel.
-        machine.sh(&format!(
-            "for time in 1 2; do kill -{signal} $(cut -d ' ' -f 1 /run/wharf/apply.lock); sleep 0.1; done"
-        ))?;
-        let said = first.rest().join("\n");
-        assert!(said.contains("finishing below, and then ending"), "{said}");
-        assert!(said.contains("above: not tried: it"), "{said}");
-        assert_eq!(said.contains("below: runs, ready"), good, "{said}");
-        assert_eq!(version(machine, "below")?, "2", "{said}");
-        assert_eq!(version(machine, "above")?, "1", "{said}");
-        assert_eq!(machine.run("grep -q trying /var/lib/wharf/held/*.json")?.code, 1, "{said}");
-    }
-    write(machine, "below", &below("2"))?;
-    applied(machine, "")?;
-    assert_eq!((version(machine, "above")?, marks_left(machine)?), ("2".into(), String::new()));
-
-    // Left alone it falls back, where it ends soon.
-    left_alone(machine, "soon")?;
-    machine.sh("systemctl kill -s KILL below-container")?;
-    serves(machine, "below", "2")?;
-    // Not where it was up for long, whether systemd has been reloaded since or not.
-    for (version, reload) in [("long", "true"), ("reloaded", "systemctl daemon-reload")] {
-        left_alone(machine, version)?;
-        machine.sh(reload)?;
-        long_ago(machine)?;
-        machine.sh("systemctl kill -s KILL below-container")?;
-        serves(machine, "below", version)?;
-        assert_eq!((problem(machine, "below")?, marks_left(machine)?), ("none".into(), String::new()));
-        assert_eq!(applied(machine, "")?, "all is as the files say\n");
-    }
-    // Nor is it restarted for that by the next one.
-    left_alone(machine, "found")?;
-    long_ago(machine)?;
-    let pid = property(machine, "below", "MainPID")?;
-    assert_eq!(applied(machine, "--dry-run")?, "all is as the files say\n");
-    assert_eq!(applied(machine, "")?, "all is as the files say\n");
-    assert_eq!((property(machine, "below", "MainPID")?, marks_left(machine)?), (pid, String::new()));
-
-    // Nor where another one begins, and doesn't come to it.
-    let base = |version: &str, command: &str| of(version, command).replace("network = 'none'\n", "");
-    declare(machine, "base", &base("1", STAYS))?;
-    let linked = |version: &str| {
-        write(machine, "below", &of(version, STAYS).replace("network = 'none'", "links = ['base']"))
-    };
-    linked("found")?;
-    applied(machine, "")?;
-    linked("linked")?;
-    let first = machine.start("exec wharf apply --settle 60s below")?;
-    serves(machine, "below", "linked")?;
-    machine.sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock)")?;
-    first.rest();
-    write(machine, "base", &base("bad", BAD[0].1))?;
-    let said = refused(machine, "")?;
-    assert!(said.contains("below: not tried: it links to base"), "{said}");
-    assert_eq!(
-        (version(machine, "below")?, problem(machine, "below")?),
-        ("linked".into(), "unproved".into())
-    );
-    long_ago(machine)?;
-    machine.sh("systemctl kill -s KILL below-container")?;
-    serves(machine, "below", "linked")?;
-    assert_eq!(marks_left(machine)?, "base.json");
-    write(machine, "base", &base("1", STAYS))?;
-    applied(machine, "")?;
-
-    // A unit that is that of the last good plan, for a reason that is gone, is made anew before anything starts by it.
-    left_alone(machine, "proved")?;
-    machine.sh(
-        "systemctl daemon-reload; rm /var/lib/wharf/held/below.json; systemctl restart below-container",
-    )?;
-    assert_eq!((version(machine, "below")?, problem(machine, "below")?), ("proved".into(), "none".into()));
-
-    // systemd, or the bus, may be away for a moment while it is looked at: that says nothing of what is tried.
-    for (what, away) in [("reexec", "systemctl daemon-reexec"), ("bus", "systemctl restart dbus.service")] {
-        write(machine, "below", &below(what))?;
-        let first = machine.start("wharf apply --settle 4s 2>&1")?;
-        serves(machine, "below", what)?;
-        machine.sh(away)?;
-        let said = first.rest().join("\n");
-        assert!(said.contains("below: runs, ready"), "{away}: {said}");
-        assert_eq!((version(machine, "below")?, marks_left(machine)?), (what.into(), String::new()));
-    }
-    gone(machine, &["above", "below", "base"])?;
-    Ok(())
-}
-
 fn jobs(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     let timed = |version: &str| format!("{}\n[timer]\non-calendar = 'yearly'\n", of(version, STAYS));
@@ -855,30 +532,6 @@ fn jobs(stage: &mut Stage) -> Told {
     machine.sh("systemctl stop turns-container.timer; rm /etc/systemd/system/turns-container.timer")?;
     gone(machine, &["turns"])?;
     Ok(())
-}
-
-/// Ended after its sockets were changed, and before they proved themselves: the program of the last good plan isn't
-/// given what was meant for the other one.
-fn sockets_of_another(machine: &Machine) -> Result<()> {
-    let listens = |port: u16, version: &str| {
-        format!("{}\n[socket]\nlisten = ['127.0.0.1:{port}']\non-demand = false\n", of(version, STAYS))
-    };
-    write(machine, "web", &listens(7200, "good"))?;
-    applied(machine, "")?;
-    write(machine, "web", &listens(7201, "other"))?;
-    let first = machine.start("exec wharf apply --settle 20s")?;
-    serves(machine, "web", "other")?;
-    machine
-        .sh("kill -KILL $(cut -d ' ' -f 1 /run/wharf/apply.lock); systemctl kill -s KILL web-container")?;
-    drop(first);
-    until(
-        machine,
-        "journalctl -q --no-pager -u web-container -n 50 | grep -q 'has other sockets than the last good plan of web'",
-    )?;
-    applied(machine, "")?;
-    assert_eq!(version(machine, "web")?, "other");
-    machine.sh("systemctl stop web-container.socket web-container")?;
-    gone(machine, &["web"])
 }
 
 fn renamed(stage: &mut Stage) -> Told {
@@ -936,54 +589,6 @@ fn idle(stage: &mut Stage) -> Told {
     Ok(())
 }
 
-fn reboots(stage: &mut Stage) -> Told {
-    let machine = with(stage, &[&DEBIAN])?;
-    declare(machine, "boots", &of("good", STAYS))?;
-    machine.sh("systemctl start boots-container")?;
-    let checks = "[health]\ntcp = '127.0.0.1:1'\ninterval = '1s'\ntimeout = '1s'\nretries = 1\n";
-    write(machine, "boots", &format!("{}{checks}", of("bad", BAD[0].1)))?;
-    refused(machine, "")?;
-    machine.reboot()?;
-    serves(machine, "boots", "good")?;
-    assert_eq!(problem(machine, "boots")?, "held-back");
-    machine.power_cut()?;
-    machine.boot_again()?;
-    serves(machine, "boots", "good")?;
-
-    // Where the generator couldn't read the mark, the executor does.
-    machine.sh("mv /var/lib/wharf/held /var/lib/wharf/aside; systemctl daemon-reload; \
-         mv /var/lib/wharf/aside /var/lib/wharf/held")?;
-    let unit = machine.sh("systemctl cat boots-container")?;
-    assert!(!unit.contains("HELD BACK") && unit.contains("WatchdogSec=10s"), "{unit}");
-    machine.sh("systemctl restart boots-container")?;
-    serves(machine, "boots", "good")?;
-    // Nobody feeds the other unit's watchdog.
-    let pid = property(machine, "boots", "MainPID")?;
-    machine.sh("sleep 13")?;
-    assert_eq!(property(machine, "boots", "MainPID")?, pid);
-    assert_eq!(problem(machine, "boots")?, "held-back");
-
-    // The power goes in the middle: what runs then is what was there before.
-    for version in ["cut", "cut-bad"] {
-        let command = if version == "cut" { STAYS } else { "command = ['/bin/sh', '-c', 'sleep 1; exit 1']" };
-        write(machine, "boots", &of(version, command))?;
-        let applying = machine.start("wharf apply --settle 20s")?;
-        until(machine, "grep -q '\"state\":\"trying\"' /var/lib/wharf/held/boots.json")?;
-        machine.sh("sync")?;
-        machine.let_pass(Duration::from_millis(300));
-        machine.power_cut()?;
-        drop(applying);
-        machine.boot_again()?;
-        serves(machine, "boots", "good")?;
-        assert_eq!(problem(machine, "boots")?, "held-back");
-    }
-    write(machine, "boots", &of("cut", STAYS))?;
-    applied(machine, "")?;
-    assert_eq!(version(machine, "boots")?, "cut");
-    gone(machine, &["boots"])?;
-    Ok(())
-}
-
 fn many(stage: &mut Stage) -> Told {
     let (all, changed) = (stage.times(30, 200), stage.times(6, 20));
     let machine = with(stage, &[&DEBIAN])?;
@@ -998,8 +603,11 @@ fn many(stage: &mut Stage) -> Told {
          $(systemctl show -P ActiveEnterTimestampMonotonic m$i-container); done"
         .replace("ALL", &all.to_string());
     let before = machine.sh(&pids)?;
-    let every = all / changed;
-    for number in (1..=changed).map(|number| number * every) {
+    // Two in each row, in as many rows as that takes, with others between them.
+    let rows = all / 10 * 2 / changed;
+    let changes =
+        |number: u32| ((number - 1) / 10).is_multiple_of(rows) && [2, 7].contains(&((number - 1) % 10));
+    for number in (1..=all).filter(|number| changes(*number)) {
         machine
             .sh(&format!("echo 'environment = {{ A = \"b\" }}' >>/etc/wharf/containers/m{number}.toml"))?;
     }
@@ -1008,17 +616,16 @@ fn many(stage: &mut Stage) -> Told {
     let mut began = Vec::new();
     for (line, (old, new)) in before.lines().zip(after.lines()).enumerate() {
         let number = u32::try_from(line).unwrap_or_default() + 1;
-        assert_eq!(old != new, number % every == 0, "{old} {new}: {said}");
+        assert_eq!(old != new, changes(number), "{old} {new}: {said}");
         if old != new {
             began.push((number, new.split(' ').nth(2).and_then(|time| time.parse::<u64>().ok())));
         }
     }
     assert_eq!(began.len(), changed as usize);
-    for pair in began.windows(2) {
-        // In one row, after whom it links to.
-        if (pair[0].0 - 1) / 10 == (pair[1].0 - 1) / 10 {
-            assert!(pair[0].1 < pair[1].1, "{pair:?}: {said}");
-        }
+    for pair in began.chunks(2) {
+        // In one row, after whom it links to by way of others.
+        assert_eq!((pair[0].0 - 1) / 10, (pair[1].0 - 1) / 10, "{pair:?}");
+        assert!(pair[0].1 < pair[1].1, "{pair:?}: {said}");
     }
     assert_eq!(applied(machine, "")?, "all is as the files say\n");
     machine.sh(

@@ -33,6 +33,7 @@ mod journal;
 #[allow(dead_code, reason = "the stories do not use all that a machine can do")]
 mod machine;
 mod machines;
+mod marks;
 mod network;
 mod older;
 mod packages;
@@ -103,6 +104,7 @@ const MODULES: &[&[Story]] = &[
     snapshots::STORIES,
     fleet::STORIES,
     secrets::STORIES,
+    marks::STORIES,
 ];
 
 /// One of so many parts of the stories: each so many modules' one.

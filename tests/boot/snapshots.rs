@@ -558,6 +558,11 @@ fn power_cut(stage: &mut Stage) -> Told {
             let written = log(&machine)?;
             machine.sh("systemctl restart db-container")?;
             assert_whole(&machine, &what, &written, &good)?;
+            // What was written since is kept where it was put back in another boot, for people to drop.
+            machine.sh(
+                "cd /var/lib/wharf/volumes/.snapshots; for kept in $(ls -d */*.after 2>/dev/null); do \
+                 wharf volume drop-snapshot ${kept/\\// }; done",
+            )?;
             nothing_is_left(&machine, &what)?;
         }
         machine.sh("systemctl stop db-container; systemctl reset-failed; rm -rf /var/lib/wharf/held /var/lib/wharf/volumes/db*")?;

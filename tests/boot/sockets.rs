@@ -336,6 +336,11 @@ fn refused(stage: &mut Stage) -> Told {
     let said = machine.sh("journalctl -q -o cat -u web-container.socket")?;
     // Why is said by a helper of systemd's, whose line the journal may not know to be the unit's.
     assert!(said.contains("listening socket (127.0.0.1:7200)"), "{said}");
+    let listed = machine.sh("wharf ps")?;
+    assert!(listed.contains("its socket has failed, and nobody listens"), "{listed}");
+    assert!(machine.sh("wharf ps --json")?.contains("\"problem\": \"socket-failed\""));
+    let looked = machine.run("wharf doctor")?;
+    assert!(looked.stdout.contains("systemctl status web-container.socket"), "{}", looked.stdout);
     machine.sh(&format!("kill {by}; systemctl reset-failed web-container.socket"))?;
     forget(machine, &["web"])?;
     clients_wait(machine)

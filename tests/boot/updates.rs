@@ -101,6 +101,26 @@ fn updates(stage: &mut Stage) -> Told {
     assert_eq!(property(machine, "follows", "MainPID")?, pid);
     machine.sh("systemctl restart follows-container")?;
     assert_eq!(runs("follows")?, second);
+    // Whatever else its file says by then: that waits for who made it, and what failed is started by nobody else.
+    write(machine, "follows", &format!("{image}update = 'registry'\ninit = true\n"))?;
+    let pid = property(machine, "follows", "MainPID")?;
+    let waits = update(machine, "")?;
+    assert_eq!(waits.code, 0, "{} {}", waits.stdout, waits.stderr);
+    assert!(waits.stderr.contains("waits for: wharf apply follows"), "{}", waits.stderr);
+    assert_eq!(property(machine, "follows", "MainPID")?, pid);
+    machine.sh("systemctl daemon-reload; systemctl restart follows-container")?;
+    assert_eq!(runs("follows")?, second);
+    write(machine, "follows", &format!("{image}update = 'registry'\n"))?;
+    // By the timer's unit, the journal has it, with its catalogue entry.
+    push(machine, "1", "exit 6")?;
+    machine.sh("! systemctl start wharf-update.service && journalctl --sync")?;
+    assert_eq!(runs("follows")?, second);
+    let id = wharf::journal::Kind::Change.id();
+    let said = machine.sh(&format!("journalctl -q -o cat CONTAINER_NAME=follows MESSAGE_ID={id}"))?;
+    assert!(said.starts_with("follows: FAILED: ") && said.lines().count() == 1, "{said}");
+    let said = machine.sh("journalctl -q -x -b -u wharf-update")?;
+    assert_eq!(said.matches("follows: FAILED: ").count(), 1, "{said}");
+    assert!(said.contains("A change of the container follows does not run"), "{said}");
     let third = push(machine, "1", &format!("{STAYS}; : third"))?;
     updated(machine, "")?;
     assert_eq!(runs("follows")?, third);

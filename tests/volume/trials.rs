@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use wharf::held::{self, snapshots};
@@ -122,13 +122,18 @@ fn assert_kept(place: &Place, what: &str) {
     assert_clean(place, what);
 }
 
-fn killed(place: &Place, image: &str, (name, count): &(String, usize)) -> String {
-    let what = format!("the start of {image} killed at {name} {count}");
-    let (trace, kill) = (format!("trace={name}"), format!("inject={name}:signal=SIGKILL:when={count}"));
-    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &kill];
-    let output = command(&place.root(), image, &strace).output().unwrap();
+fn killed(place: &Place, image: &str, call: &(String, usize)) -> String {
+    let what = format!("the start of {image} killed at {} {}", call.0, call.1);
+    let output = attempt(place, image, call);
     assert_eq!(output.status.code(), None, "{what}: {}", String::from_utf8_lossy(&output.stdout));
     what
+}
+
+/// A start that is killed at a call, if it comes to it.
+fn attempt(place: &Place, image: &str, (name, count): &(String, usize)) -> Output {
+    let (trace, kill) = (format!("trace={name}"), format!("inject={name}:signal=SIGKILL:when={count}"));
+    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &kill];
+    command(&place.root(), image, &strace).output().unwrap()
 }
 
 pub fn each_step(ground: Ground) {
@@ -164,10 +169,47 @@ pub fn each_step(ground: Ground) {
     for call in &restoring {
         destroyed();
         let what = killed(&place, "old", call);
-        if there(&place) == Some(Stage::Taken) {
-            killed(&place, "old", call);
+        // The same step comes earlier once it is written down that they are being restored, or not at all.
+        if matches!(there(&place), Some(Stage::Taken | Stage::Restoring)) {
+            let _ = attempt(&place, "old", call);
         }
         assert_put_back(&place, &what);
+    }
+
+    // Cut off in the middle, it is done first whatever starts, with its mark, another one or none.
+    let cuts_in_half = |call: &&(String, usize)| {
+        destroyed();
+        killed(&place, "old", call);
+        there(&place) == Some(Stage::Restoring)
+    };
+    let halves: Vec<_> = restoring.iter().filter(cuts_in_half).collect();
+    assert!(halves.len() > 8, "{halves:?}");
+    for (at, call) in halves.iter().enumerate() {
+        destroyed();
+        let what = killed(&place, "old", call);
+        let starts = match at % 3 {
+            0 => "new",
+            1 => {
+                let before = held::find(&place.paths(), &container().name).unwrap().unwrap();
+                let next = Held { run: "other".into(), snapshot: None, ..before.clone() };
+                let kept = snapshots::keep_mark(&place.paths(), next, true, Some(&before)).unwrap();
+                assert_eq!(kept.snapshot.as_deref(), Some("x.other"), "{what}");
+                "new"
+            }
+            _ => {
+                held::forget(&place.paths(), &container().name).unwrap();
+                assert!(snapshots::sweep(&place.paths()).is_empty());
+                "third"
+            }
+        };
+        assert_eq!(start(&place.root(), starts).unwrap().0, Before::Restore, "{what}");
+        assert_eq!(read(&place, &what), "old", "{what}");
+        let next = start(&place.root(), starts).unwrap().0;
+        assert_eq!(next, if starts == "new" { Before::Take } else { Before::Nothing }, "{what}");
+        write(&place, "destroyed");
+        if starts == "new" {
+            assert_put_back(&place, &what);
+        }
     }
 
     // What was tried may have served for long: what it has written stays beside.
@@ -306,7 +348,7 @@ pub fn full() {
     for _ in 0..2 {
         let error = format!("{:?}", start(&place.root(), "old").unwrap_err());
         assert!(error.contains("StorageFull"), "{error}");
-        assert_eq!(there(&place), Some(Stage::Taken));
+        assert_eq!(there(&place), Some(Stage::Restoring));
         assert_eq!(read(&place, "no room to restore"), "destroyed");
     }
     make_room();

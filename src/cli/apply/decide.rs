@@ -266,7 +266,7 @@ pub(in crate::cli) fn good(
     let proved = mark.filter(|mark| {
         let unproved =
             |(running, print): (&Running, &Fingerprint)| running.held.is_some() || mark.was_tried(print);
-        mark.is_about(version) || runs.is_some_and(unproved)
+        mark.is_about(version) || runs.map_or_else(|| mark.blames(version), unproved)
     });
     match (proved, runs) {
         (Some(mark), _) => Some(mark.good.clone()),

@@ -29,6 +29,7 @@ use crate::generate::{self, Everything};
 use crate::held;
 use crate::host::{HostFacts, Paths};
 use crate::image::Store;
+use crate::journal::{self, About};
 use crate::last_good;
 use crate::plan;
 use crate::plan::companions::{socket_unit, timer_unit};
@@ -186,7 +187,8 @@ impl Scene {
             }
             // It doesn't run, and nothing tells of what ran before but a mark.
             Action::Start if step.units.contains(&step.unit) => {
-                mark.filter(|mark| mark.is_about(version)).map(|mark| mark.good.clone())
+                let is_of = |mark: &&Held| mark.is_about(version) || mark.blames(version);
+                mark.filter(is_of).map(|mark| mark.good.clone())
             }
             Action::Restart | Action::Start | Action::Stop | Action::Held => None,
         }
@@ -230,7 +232,7 @@ pub fn run(args: &ApplyArgs, paths: &Paths) -> Result<Exit, Failure> {
     if !json {
         print(&table(&scene.steps))?;
     }
-    let told = |name: &ContainerName, outcome: &Outcome| tell(*json, name, outcome);
+    let told = |name: &ContainerName, outcome: &Outcome| tell(paths, *json, name, outcome);
     let work = Work { paths, scene: &scene, settle: *settle, reload: true, heed: &heed, told: &told };
     let outcomes = work.all(lock)?;
     let held = scene.steps.iter().any(|step| step.action == Action::Held);
@@ -248,10 +250,20 @@ fn step_name(step: &Step) -> &ContainerName {
     &step.name
 }
 
-/// Shows an outcome as it comes. Who doesn't read on doesn't stop what is under way.
-pub(in crate::cli) fn tell(json: bool, name: &ContainerName, outcome: &Outcome) {
-    if !json {
-        let _ = print(&format!("{name}: {}\n", plain(&outcome.words())));
+/// Shows an outcome as it comes, and has it in the journal of its container where somebody reads it there. Who doesn't
+/// read on doesn't stop what is under way.
+pub(in crate::cli) fn tell(paths: &Paths, json: bool, name: &ContainerName, outcome: &Outcome) {
+    let text = format!("{name}: {}", plain(&outcome.words()));
+    let running = running::find(paths, name).ok().flatten();
+    let about = running.as_ref().map_or_else(|| About::container(name), About::running);
+    let (priority, kind) = match outcome {
+        Outcome::Applied(_) => (5, None),
+        Outcome::NotTried(_) => (4, Some(journal::Kind::Change)),
+        Outcome::RolledBack(_) | Outcome::Failed(_) => (3, Some(journal::Kind::Change)),
+    };
+    let is_told = journal::send(&about, priority, kind, &text) && journal::is_stdout();
+    if !json && !is_told {
+        let _ = print(&(text + "\n"));
     }
 }
 
@@ -499,7 +511,8 @@ fn is_stale(paths: &Paths, mark: Option<&Held>, now: &Now, version: Option<&Fing
         Now::Gone => true,
         Now::Broken(_) => false,
         Now::Said(..) => {
-            version.is_some_and(|version| !mark.is_about(version) && !held::snapshots::are_taken(paths, mark))
+            let is_of = |version: &Fingerprint| mark.is_about(version) || mark.blames(version);
+            version.is_some_and(|version| !is_of(version) && !held::snapshots::are_taken(paths, mark))
         }
     })
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use crate::bus::{Pulse, Systemd};
+use crate::bus::{BusError, Pulse, Systemd};
 use crate::check::{Container, Health};
 use crate::cli::output::chain;
 use crate::plan::health::{self, UNHEALTHY};
@@ -139,6 +139,17 @@ impl<'a> Asks<'a> {
             if let Ok(systemd) = Systemd::connect() {
                 self.systemd = Cow::Owned(systemd);
             }
+        }
+    }
+}
+
+/// Connects to a systemd that answers, also where it is away for a moment.
+pub(super) fn present() -> Result<Systemd, BusError> {
+    let since = Instant::now();
+    loop {
+        match Systemd::connect().and_then(|systemd| systemd.version().map(|_| systemd)) {
+            Err(error) if error.is_away() && since.elapsed() < AWAY_MAX => pause(LOOK),
+            other => return other,
         }
     }
 }

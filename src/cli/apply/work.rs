@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::decide::{Action, Step, leads_to, waves};
 use super::heed::Heed;
-use super::prove::{AUTO_RESTART, Unproved, Watched, prove};
+use super::prove::{AUTO_RESTART, Unproved, Watched, present, prove};
 use super::{Scene, drop_snapshots};
 use crate::bus::{BusError, Systemd};
 use crate::check::RootSource;
@@ -390,7 +390,7 @@ impl Work<'_> {
         let is_untried = mark.snapshot.is_some()
             && mark.tried.image != mark.good.image
             && !held::snapshots::are_taken(self.paths, &mark);
-        match self.put_back(&systemd, step, mark, &why, is_untried, reload) {
+        match self.put_back(step, mark, &why, is_untried, reload) {
             Ok(()) => Outcome::RolledBack(why),
             Err(then) => Outcome::Failed(format!("{why}; and {then}")),
         }
@@ -437,7 +437,9 @@ impl Work<'_> {
         mark: Option<&Held>,
         began: Instant,
     ) -> Result<String, Unproved> {
-        let failed = |error: BusError| match error.is_away() {
+        // What was stopped for it is brought back, whoever is away.
+        let mut is_stopped = false;
+        let failed = |error: BusError, is_stopped: bool| match error.is_away() && !is_stopped {
             true => Unproved::Others(chain(&error)),
             false => Unproved::Failed(chain(&error)),
         };
@@ -446,9 +448,11 @@ impl Work<'_> {
         if self.is_elsewhere(step, mark) {
             let wanted = container.is_some_and(|container| container.socket.is_some());
             sockets_anew(systemd, &step.name, wanted).map_err(Unproved::Failed)?;
+            is_stopped = true;
         }
         for unit in &step.stops {
-            match systemd.stop(unit).map_err(failed)?.as_str() {
+            is_stopped = true;
+            match systemd.stop(unit).map_err(|error| failed(error, is_stopped))?.as_str() {
                 "done" => drop(systemd.reset(unit)),
                 other => {
                     return Err(Unproved::Failed(format!("systemd says of the stop of {unit}: {other}")));
@@ -456,7 +460,7 @@ impl Work<'_> {
             }
         }
         for unit in step.units.iter().filter(|unit| !own(unit)) {
-            match systemd.start(unit).map_err(failed)?.as_str() {
+            match systemd.start(unit).map_err(|error| failed(error, is_stopped))?.as_str() {
                 "done" => {}
                 other => {
                     return Err(Unproved::Failed(format!("systemd says of the start of {unit}: {other}")));
@@ -469,7 +473,7 @@ impl Work<'_> {
                 units => format!("{} is up", units.join(" and ")),
             });
         }
-        let (job, before) = restart(systemd, &step.unit).map_err(failed)?;
+        let (job, before) = restart(systemd, &step.unit).map_err(|error| failed(error, is_stopped))?;
         let took = began.elapsed();
         prove(systemd, &step.unit, &job, before, Watched::of(container, self.settle))?;
         Ok(format!("runs, ready after {:.1} s", took.as_secs_f64()))
@@ -486,7 +490,6 @@ impl Work<'_> {
     /// about to.
     fn put_back(
         &self,
-        systemd: &Systemd,
         step: &Step,
         mut mark: Held,
         why: &str,
@@ -496,7 +499,10 @@ impl Work<'_> {
         (mark.state, mark.at, mark.why) = (State::PuttingBack, now(), Some(why.to_owned()));
         let unwritten = |why| format!("its last good plan isn't started: {why}");
         self.keep(&mark).map_err(unwritten)?;
-        let done = self.bring_back(systemd, step, &mark, reload);
+        // The bus may have gone since, and the connection with it.
+        let done = present()
+            .map_err(|error| format!("its last good plan isn't started: {}", chain(&error)))
+            .and_then(|systemd| self.bring_back(&systemd, step, &mark, reload));
         let over = if is_untried { mark.untried() } else { mark.failed(self.version(&step.name).as_ref()) };
         self.keep(&over)?;
         done

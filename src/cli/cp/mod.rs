@@ -28,7 +28,7 @@ use crate::running;
 use crate::spec::ContainerName;
 
 const AFTER_HELP: &str = "\
-One of both is NAME:PATH, in a running container, with its volumes, its memory and its binds; a relative PATH counts \
+One of both is NAME:PATH, or each is, in a running container, with its volumes, its memory and its binds; a relative PATH counts \
 from its root, and no link leads out of that. A file of the host with a colon in its name is ./a:b.
 
 As with cp -a, owners, modes, times, links, holes and extended attributes stay what they are. Owners are numbers as \

@@ -143,6 +143,13 @@ fn containers(paths: &Paths) -> Result<Containers, Failure> {
         rows.iter().filter(|row| wanted(row)).map(|row| row.name.clone()).collect()
     };
     let outdated = systemd.outdated(&ps::PATTERNS)?;
+    let deaf = rows.iter().filter(|row| row.is_deaf()).map(|row| {
+        let socket = row.unit.replace(".service", ".socket");
+        (
+            row.name.clone(),
+            Some(format!("nobody listens for it: systemctl status {socket}, and restart that")),
+        )
+    });
     let due = |row: &ps::Row| row.needs_reload() || outdated.contains(&row.unit);
     Ok(Containers {
         known: rows.len(),
@@ -151,6 +158,7 @@ fn containers(paths: &Paths) -> Result<Containers, Failure> {
             .iter()
             .filter(|row| is(row, "failed"))
             .map(|row| (row.name.clone(), row.status_text.clone()))
+            .chain(deaf)
             .collect(),
         restarting: names(&ps::Row::is_restarting),
         unhealthy: names(&|row| row.health == Some("unhealthy")),

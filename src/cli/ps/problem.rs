@@ -14,7 +14,7 @@ use crate::report::{Level, Report};
 use crate::spec::ContainerName;
 use crate::transient;
 
-/// What is wrong with a container's files.
+/// What is wrong with a container's files, or with what systemd was to do by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Problem {
     /// They have errors, and it can't start.
@@ -25,6 +25,8 @@ pub(in crate::cli) enum Problem {
     HeldBack,
     /// A `wharf apply` was ended while it tried what they say, which runs, and falls back at its next start.
     Unproved,
+    /// systemd doesn't listen for it: a port is taken, as a rule.
+    SocketFailed,
     /// systemd has not read them.
     ReloadDue,
     /// There are none any more.
@@ -47,6 +49,7 @@ impl Problem {
             Self::LastGoodPlan => "last-good-plan",
             Self::HeldBack => "held-back",
             Self::Unproved => "unproved",
+            Self::SocketFailed => "socket-failed",
             Self::ReloadDue => "reload-due",
             Self::FileGone => "file-gone",
             Self::BadPlan => "bad-plan",
@@ -59,6 +62,7 @@ impl Problem {
             Self::LastGoodPlan => "bad file, runs its last good plan",
             Self::HeldBack => "held back, runs its last good plan",
             Self::Unproved => "unproved, its last good plan starts next",
+            Self::SocketFailed => "its socket has failed, and nobody listens",
             Self::ReloadDue => "new, needs daemon-reload",
             Self::FileGone => "its file is gone",
             Self::BadPlan => "plan of another version, needs daemon-reload",

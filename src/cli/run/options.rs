@@ -10,8 +10,9 @@ use crate::report::Source;
 use crate::spec::keys::{KEYS, Key, Kind};
 use crate::spec::{Data, Document};
 
-/// Keys whose meaning hangs on a file: what starts a container that is there but doesn't run.
-const OF_FILES: [&str; 4] = ["autostart", "snapshot", "socket", "timer"];
+/// Keys whose meaning hangs on a file: what starts a container that is there but doesn't run, and what is restarted when
+/// something has changed.
+const OF_FILES: [&str; 6] = ["autostart", "restart-on-change", "snapshot", "socket", "timer", "update"];
 
 /// Other names of options: by key, a letter, and words.
 const NAMES: &[(&str, Option<char>, &[&str])] = &[

@@ -27,6 +27,7 @@ use crate::generate::{self, Everything};
 use crate::held::{self, Applying};
 use crate::host::Paths;
 use crate::image::{Digest, Store};
+use crate::journal::{self, About};
 use crate::plan;
 use crate::plan::held::{Fingerprint, Good, HELD_FORMAT, Held};
 use crate::registry::{self, Client, Credentials};
@@ -179,7 +180,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         images = problems;
         pins = moved;
         if !*json {
-            print(&(people(&images) + &pin::diff(&pins)))?;
+            print(&(people(&images, false) + &pin::diff(&pins)))?;
         }
         if !*dry_run {
             for moved in &pins {
@@ -197,8 +198,9 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         if !*dry_run {
             own = ask.fetch(&containers, &mut images, lock.as_ref().map_or("", Applying::run), *settle)?;
         }
+        let is_told = !*dry_run && tell_problems(&images) && journal::is_stdout();
         if !*json {
-            print(&people(&images))?;
+            print(&people(&images, is_told))?;
         }
         containers.into_keys().collect()
     };
@@ -244,7 +246,7 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
             put_back(paths, &name, before.as_ref())?;
         }
     }
-    let told = |name: &ContainerName, outcome: &Outcome| tell(*json, name, outcome);
+    let told = |name: &ContainerName, outcome: &Outcome| tell(paths, *json, name, outcome);
     let work = Work { paths, scene: &scene, settle: *settle, reload: *pin, heed: &heed, told: &told };
     let outcomes = work.all(lock)?;
     let well = outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_)));
@@ -351,11 +353,13 @@ impl Ask<'_> {
         Ok((wanted, pending))
     }
 
-    /// Whether what runs isn't what its files say, its image aside. What is held back is known to differ.
+    /// Whether what runs isn't what its files say, its image aside. Where that is held back, its image is pinned.
     fn is_edited(&self, name: &ContainerName, container: &Container) -> bool {
-        let Some(running) = self.running.get(name).filter(|running| running.held.is_none()) else {
-            return false;
-        };
+        let Some(running) = self.running.get(name) else { return false };
+        if running.held.is_some() {
+            let mark = held::find(self.paths, name).ok().flatten();
+            return mark.is_some_and(|mark| !mark.is_good(container));
+        }
         let now = Now::Said(running.source.clone(), Box::new(container.clone()));
         let row = compared(running, &now, |container| beside_files(self.paths, self.store, container));
         row.is_some_and(|row| !row.keys.is_empty() || !row.files.is_empty())
@@ -543,13 +547,29 @@ impl Ask<'_> {
     }
 }
 
-fn people(images: &[Asked]) -> String {
+fn unfetched(problem: &str) -> String {
+    format!("can't be updated: {problem}")
+}
+
+/// Has it in the journal, where somebody reads it there, why images can't be had; whether it is.
+fn tell_problems(images: &[Asked]) -> bool {
+    let told = |Asked { reference, problem, .. }: &Asked| {
+        let Some(problem) = problem else { return true };
+        let about = About { image: Some(reference.clone()), ..About::default() };
+        let text = format!("{reference} {}", plain(&unfetched(problem)));
+        journal::send(&about, 3, Some(journal::Kind::NotProvided), &text)
+    };
+    images.iter().filter(|asked| !told(asked)).count() == 0
+}
+
+fn people(images: &[Asked], are_told: bool) -> String {
     let mut text = String::new();
     for Asked { reference, there, fetched, problem, snapshots, new, .. } in images {
         let there = there.as_deref().unwrap_or_default();
         let there = there.get(..19).unwrap_or(there);
         let said = match problem {
-            Some(problem) => format!("can't be updated: {problem}"),
+            Some(_) if are_told => continue,
+            Some(problem) => unfetched(problem),
             None if *fetched => format!("is {there} now, and was fetched"),
             None if *new => format!("is {there} now, and would be fetched"),
             None => continue,

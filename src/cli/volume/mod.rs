@@ -220,9 +220,9 @@ enum VolumesError {
     #[error(
         "volume {name} is put back as in snapshot {label} when {container} starts the next time, as its last change isn't \
          known to work; what is put in its place now would go then: start and stop {container} first, or \
-         give that snapshot up: rm /var/lib/wharf/held/{container}.taken"
+         give that snapshot up: rm {}", .file.display()
     )]
-    Owed { name: String, label: String, container: ContainerName },
+    Owed { name: String, label: String, container: ContainerName, file: PathBuf },
     #[error("volume {name} stays: {why}")]
     Needed { name: String, why: String },
     #[error("`{0}` can't be a snapshot's name: those with a dot are Wharf's own; take `-` or `_`")]
@@ -258,7 +258,9 @@ pub fn run(args: VolumeArgs, paths: &Paths) -> Result<Exit, Failure> {
 /// Refuses to put something in the place of a volume that a start is to put back as it was.
 fn refuse_owed(paths: &Paths, name: &str) -> Result<(), VolumesError> {
     match held::snapshots::owed(paths, name) {
-        Some((container, label)) => Err(VolumesError::Owed { name: name.to_owned(), label, container }),
+        Some(held::snapshots::Owed { container, label, file }) => {
+            Err(VolumesError::Owed { name: name.to_owned(), label, container, file })
+        }
         None => Ok(()),
     }
 }
