@@ -280,16 +280,30 @@ fn the_readme_is_right() {
     assert!(example.starts_with("# /etc/wharf/containers/nginx.toml\n"), "{example}");
     let root = tempfile::tempdir().unwrap();
     put(root.path(), "nginx.toml", example);
+    let mut roots = vec![root];
+    let mut containers = 1;
     for block in blocks {
         let name = block.lines().next().and_then(|line| line.strip_prefix("# /etc/wharf/"));
         let name = name.expect("each says its path in its first line");
-        let path = root.path().join("etc/wharf").join(name.split_whitespace().next().unwrap());
+        let name = name.split([' ', ':']).next().unwrap();
+        containers += u32::from(name.starts_with("containers/") && !name.contains(".d/"));
+        // Another example of the same name begins another tree.
+        let at = |root: &tempfile::TempDir| root.path().join("etc/wharf").join(name);
+        if !roots.iter().any(|root| !at(root).exists()) {
+            roots.push(tempfile::tempdir().unwrap());
+        }
+        let path = roots.iter().map(at).find(|path| !path.exists()).unwrap();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, block).unwrap();
     }
-    let (code, out, _) = under(root.path(), &["check"]);
-    assert_eq!(code, 0, "{out}");
-    assert!(out.ends_with(" checked: nothing to say\n"), "{out}");
+    let mut checked = 0;
+    for root in &roots {
+        let (code, out, _) = under(root.path(), &["check"]);
+        assert_eq!(code, 0, "{out}");
+        assert!(out.ends_with(" checked: nothing to say\n"), "{out}");
+        checked += out.split(' ').next().unwrap().parse::<u32>().unwrap();
+    }
+    assert_eq!(checked, containers);
     // Whatever is named as a command is one.
     for (at, _) in readme.match_indices("`wharf ") {
         let word =

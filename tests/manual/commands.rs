@@ -61,9 +61,15 @@ fn page(command: &Command, name: &str, above: &str) -> String {
         page.push_str(&sections(&after.to_string()));
     }
     page.push_str(".SH SEE ALSO\n");
-    let also = match above {
-        "" => super::keys::pages().into_iter().map(|(name, _)| name).collect(),
-        above => vec![format!("{above}.1"), "wharf-container.5".to_owned()],
+    let files: Vec<String> = super::keys::pages().into_iter().map(|(name, _)| name).collect();
+    // What has a page of its files, with that of the same name.
+    let of_files = |name: &str| format!("{}.5", name.splitn(3, '-').take(2).collect::<Vec<_>>().join("-"));
+    let also = match (above, of_files(name)) {
+        ("", _) => files,
+        (above, own) if files.contains(&own) => {
+            vec![format!("{above}.1"), own, "wharf-container.5".to_owned()]
+        }
+        (above, _) => vec![format!("{above}.1"), "wharf-container.5".to_owned()],
     };
     let also = also.iter().filter_map(|page| page.rsplit_once('.'));
     let also: Vec<String> = also.map(|(name, section)| format!(".BR {} ({section})", plain(name))).collect();

@@ -1,6 +1,6 @@
 //! The pages of files: what is said of keys comes from the tables that files are checked by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
@@ -125,6 +125,35 @@ fn each_key_is_told_once() {
         let not_once: Vec<_> = told.iter().filter(|(_, count)| **count != 1).collect();
         assert!(not_once.is_empty(), "{name}: told otherwise than once: {not_once:?}");
     }
+}
+
+/// Each word that somebody may come with has its row.
+#[test]
+fn every_word_from_elsewhere_has_a_row() {
+    const WORDS: &str = include_str!("elsewhere.txt");
+    let text = fs::read_to_string(packaging("man/wharf-coming-from.7.in")).unwrap();
+    let mut section = "";
+    let mut told: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix(".SH ") {
+            section = name;
+        }
+        let theirs = row(line).map(|(theirs, _)| theirs).unwrap_or_default();
+        for word in theirs.split([' ', ',', '=', '[', ']']) {
+            // deploy.resources is a word of deploy's.
+            told.entry(section).or_default().extend([word, word.split('.').next().unwrap_or(word)]);
+        }
+    }
+    let mut missing = Vec::new();
+    for line in WORDS.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        if told.contains_key(line) {
+            section = line;
+            continue;
+        }
+        let words = line.split(' ').filter(|word| !told[section].contains(word));
+        missing.extend(words.map(|word| format!("{section}: {word}")));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 /// Whoever comes from elsewhere is told of nothing that isn't here.

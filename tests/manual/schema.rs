@@ -113,6 +113,7 @@ fn files_that_are_right_validate() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = Vec::new();
     files(&here.join("examples"), "examples", &mut all);
+    files(&here.join("examples/ansible"), "containers", &mut all);
     let examples = all.len();
     let mut all: Vec<_> = all.into_iter().map(|path| ("container.json", path)).collect();
     for (schema, kind) in [("container.json", "containers"), ("image.json", "images")] {
@@ -129,6 +130,47 @@ fn files_that_are_right_validate() {
         toml::from_str::<toml::Table>(&text).is_ok()
     };
     all.retain(|(_, file)| toml(file));
+    assert_eq!(wrong(&all), "");
+}
+
+/// What is shown anywhere: each key's example, and the blocks of the README and of the pages.
+#[test]
+fn what_is_shown_validates() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = Vec::new();
+    let mut show = |schema, text: &str| {
+        let file = folder.path().join(format!("{}.toml", all.len()));
+        std::fs::write(&file, text).unwrap();
+        all.push((schema, file));
+    };
+    let mut keys = 0;
+    for (schema, vocabulary) in SCHEMAS {
+        for key in vocabulary.keys {
+            show(schema, key.example);
+            keys += 1;
+        }
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(here.join("README.md")).unwrap();
+    let of_readme = readme.split("\n```toml\n").skip(1).map(|rest| rest.split("\n```\n").next().unwrap());
+    let pages: Vec<String> =
+        super::keys::pages().into_iter().map(|(_, page)| page.replace("\\-", "-")).collect();
+    let of_pages = pages.iter().flat_map(|page| page.split("\n.EX\n").skip(1));
+    let of_pages = of_pages.map(|rest| rest.split("\n.EE").next().unwrap().trim_end_matches(".EE"));
+    let mut blocks = 0;
+    for block in of_readme.chain(of_pages) {
+        let Some(path) = block.lines().next().and_then(|line| line.strip_prefix("# /etc/wharf/")) else {
+            continue;
+        };
+        let schema = match path.split('/').next().unwrap() {
+            "containers" | "container.toml.d" => "container.json",
+            "images" => "image.json",
+            _ => "wharf.json",
+        };
+        show(schema, &block.replace("\\e", "\\").replace("\\(dq", "\""));
+        blocks += 1;
+    }
+    assert!(keys > 100 && blocks > 14, "{keys} {blocks}");
     assert_eq!(wrong(&all), "");
 }
 
