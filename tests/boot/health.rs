@@ -415,7 +415,7 @@ fn database(stage: &mut Stage) -> Told {
     let machine = begin(stage, &[&POSTGRESQL])?;
     let text = "image = 'postgresql:17'\nnetwork = 'none'\nautostart = false\nready = 'healthy'\nstop.timeout = '3s'\n\
         mounts.'/data' = { volume = 'checked' }\n\
-        [health]\ncommand = ['pg_isready', '-h', '127.0.0.1', '-t', '1']\ninterval = '1s'\ntimeout = '3s'\nretries = 2\n";
+        [health]\ncommand = ['pg_isready', '-h', '127.0.0.1', '-t', '1']\ninterval = '1s'\ntimeout = '20s'\nretries = 2\n";
     declare(machine, "pg", text)?;
     machine.sh("systemctl start pg-container")?;
     // Ready means just that; its first start has made a database before.
