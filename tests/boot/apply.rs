@@ -68,9 +68,15 @@ pub fn refused(machine: &Machine, arguments: &str) -> Result<String> {
 
 /// The variable VERSION of a container's main process.
 pub fn version(machine: &Machine, name: &str) -> Result<String> {
-    machine.sh(&format!(
-        "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {name}-container)/environ | sed -n 's/^VERSION=//p'"
-    ))
+    machine.sh(&format!("{} | sed -n 's/^VERSION=//p' | head -n 1", environment(name)))
+}
+
+/// Says the environment of a container's program, which is the main process or, where that is the init, its child.
+fn environment(name: &str) -> String {
+    format!(
+        "pid=$(systemctl show -P MainPID {name}-container); \
+         {{ cat /proc/$pid/environ /proc/$(pgrep -oP $pid)/environ 2>/dev/null || :; }} | tr '\\0' '\\n'"
+    )
 }
 
 pub fn json(text: &str) -> serde_json::Value {
@@ -89,7 +95,8 @@ pub fn serves(machine: &Machine, name: &str, wanted: &str) -> Result<()> {
         machine,
         &format!(
             "[[ $(systemctl show -P ActiveState {name}-container) == active ]] && \
-             tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {name}-container)/environ | grep -qx VERSION={wanted}"
+             [[ $({} | grep ^VERSION= | head -n 1) == VERSION={wanted} ]]",
+            environment(name)
         ),
     )
 }
