@@ -47,7 +47,8 @@ pub const NGINX: Image = Image {
 pub const POSTGRESQL: Image = Image {
     reference: "postgresql:17",
     recipe: Recipe::postgresql_image,
-    arguments: "--user postgres --command /bin/sh --command /usr/local/lib/run-postgresql --stop-signal SIGINT",
+    arguments: "--user postgres --command /bin/sh --command /usr/local/lib/run-postgresql --stop-signal SIGINT \
+                --env PATH=/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin",
 };
 
 /// Redis that has written down what it acknowledges.

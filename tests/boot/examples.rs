@@ -61,29 +61,36 @@ fn postgresql(stage: &mut Stage) -> Told {
     machine.sh("systemctl start postgresql-container")?;
     // Started means ready, the first time too, when it makes its database before.
     machine.sh("exec 9<>/dev/tcp/127.0.0.1/5432")?;
-    let said = machine.sh(
-        "wharf exec postgresql /bin/sh -c 'exec /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U postgres -qAtc \"select 6 * 7\"'",
-    )?;
+    let said = machine.sh("wharf exec postgresql psql -h 127.0.0.1 -U postgres -qAtc 'select 6 * 7'")?;
     assert_eq!(said, "42");
     let status = property(machine, "postgresql", "StatusText")?;
     assert_eq!(status, "Health: healthy: 127.0.0.1:5432 - accepting connections");
-    // The job works on it, and is what its statements are. This image has its programs elsewhere.
+    // The job works on it, and is what its statements are.
     machine.sh("(umask 077; echo PGPASSWORD=secret >/etc/wharf/migrate.env); mkdir -p /srv/migrations")?;
     machine.write("/srv/migrations/next.sql", "create table migrated as select 7 as answer;\n")?;
-    let program =
-        "entrypoint = ['/bin/sh', '-c', 'shift; exec /usr/lib/postgresql/*/bin/psql \"$@\"', 'sh']\n";
-    example(machine, "migrate", include_str!("../../examples/migrate.toml"), program)?;
+    example(machine, "migrate", include_str!("../../examples/migrate.toml"), "")?;
     machine.sh("systemctl start migrate-container")?;
-    let said = machine.sh(
-        "wharf exec postgresql /bin/sh -c 'exec /usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U app -qAtc \"table migrated\"'",
-    )?;
-    assert_eq!(said, "7");
+    let ask = "wharf exec postgresql psql -h 127.0.0.1 -U app -qAtc 'table migrated'";
+    assert_eq!(machine.sh(ask)?, "7");
     assert_ne!(machine.run("systemctl start migrate-container")?.code, 0, "the table is there already");
     assert_eq!(property(machine, "migrate", "ExecMainStatus")?, "3", "as psql says it");
+    // A backup, by a container that is gone afterwards, brings back what it has dumped.
+    machine.write("/srv/backup/backup", include_str!("../../examples/backup"))?;
+    let backup = machine.run("bash /srv/backup/backup /srv/backup")?;
+    assert_ne!(backup.code, 0, "it has no password");
+    assert!(backup.stderr.contains("/etc/wharf/backup.env"), "{backup:?}");
+    assert_eq!(machine.sh("ls /srv/backup")?, "backup", "of what failed nothing is left");
+    machine.sh(
+        "cp /etc/wharf/migrate.env /etc/wharf/backup.env; bash /srv/backup/backup /srv/backup; \
+         [[ $(stat -c %a /srv/backup/*.dump) == 600 && -z $(systemctl list-units -q 'postgresql-backup*') ]]",
+    )?;
+    machine.sh("wharf exec postgresql psql -h 127.0.0.1 -U app -qc 'drop table migrated'")?;
+    machine.sh("wharf exec postgresql pg_restore -h 127.0.0.1 -U app -d app </srv/backup/app-*.dump")?;
+    assert_eq!(machine.sh(ask)?, "7");
     machine.sh("systemctl stop postgresql-container")?;
     assert_eq!(property(machine, "postgresql", "Result")?, "success");
     forget(machine, &["migrate", "postgresql"])?;
-    machine.sh("rm -r /srv/postgresql /srv/migrations /etc/wharf/{postgresql,migrate}.env; wharf image remove postgres:17")?;
+    machine.sh("rm -r /srv/postgresql /srv/migrations /srv/backup /etc/wharf/{postgresql,migrate,backup}.env; wharf image remove postgres:17")?;
     Ok(())
 }
 
@@ -139,20 +146,32 @@ fn worker(stage: &mut Stage) -> Told {
     machine.write("/srv/worker/worker.py", include_str!("../../examples/worker.py"))?;
     // The image of these tests has a user of its own.
     example(machine, "worker", include_str!("../../examples/worker.toml"), "user = 'root'\n")?;
+    let says = |status: &str| {
+        until(machine, &format!("[[ $(systemctl show -P StatusText worker-container) == '{status}' ]]"))
+    };
     machine.sh("systemctl start worker-container")?;
-    assert_eq!(property(machine, "worker", "StatusText")?, "0 done", "it has said so before it was started");
+    let status = property(machine, "worker", "StatusText")?;
+    assert_eq!(status, "0 done, a look every 1 s", "it has said so before it was started");
     machine.sh("wharf exec worker sh -c 'echo >/queue/first; echo >/queue/second'")?;
-    until(machine, "[[ $(systemctl show -P StatusText worker-container) == '2 done' ]]")?;
-    // It hangs, and is started again.
+    says("2 done, a look every 1 s")?;
+    // What it is told anew is so when the reload is done.
+    machine.sh("echo 0.5 >/srv/worker/pause; systemctl reload worker-container")?;
+    assert_eq!(property(machine, "worker", "StatusText")?, "2 done, a look every 0.5 s");
+    // It hangs, and is started again; what it has done it still knows.
     machine.sh("kill -STOP $(systemctl show -P MainPID worker-container)")?;
     until(machine, "[[ $(systemctl show -P NRestarts worker-container) == 1 ]]")?;
-    until(machine, "[[ $(systemctl show -P StatusText worker-container) == '0 done' ]]")?;
+    says("2 done, a look every 0.5 s")?;
     active(machine, "worker")?;
+    machine.sh("wharf exec worker sh -c 'echo >/queue/third'")?;
+    says("3 done, a look every 0.5 s")?;
+    // It is stopped with a file in hand that takes longer than a stop may without being asked.
+    machine
+        .sh("wharf exec worker sh -c 'echo 8 >/queue/long'; sleep 1; systemctl stop worker-container; \
+         [[ -z $(ls /var/lib/wharf/volumes/queue) ]]")?;
+    assert_eq!(property(machine, "worker", "Result")?, "success");
     let said = machine.sh("journalctl --sync; journalctl -b -q -o cat SYSLOG_IDENTIFIER=worker")?;
     assert!(said.contains("works on second"), "{said}");
     assert!(said.contains("worker: nothing came from it for as long as WatchdogSec= says"), "{said}");
-    machine.sh("systemctl stop worker-container")?;
-    assert_eq!(property(machine, "worker", "Result")?, "success");
     forget(machine, &["worker"])?;
     machine.sh("rm -r /srv/worker /var/lib/wharf/volumes/queue; wharf image remove python:3.13")?;
     Ok(())

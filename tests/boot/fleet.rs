@@ -199,9 +199,11 @@ fn first(fleet: &Fleet) -> Told {
     assert_eq!(fleet.versions()?, ["version 1"; 3]);
     assert!(!played.said().contains("PRIVATE KEY"), "{}", played.said());
     let before = fleet.processes()?;
-    let played = fleet.played("")?;
-    assert_eq!(played.changed, [Some(0); 3], "{}", played.said());
-    assert_eq!(fleet.processes()?, before);
+    for arguments in ["", "--check --diff"] {
+        let played = fleet.played(arguments)?;
+        assert_eq!(played.changed, [Some(0); 3], "{}", played.said());
+        assert_eq!(fleet.processes()?, before);
+    }
     let secret = fleet.ansible("ansible-vault view group_vars/web/vault.yml | sed -n 3p")?.stdout;
     let secret = secret.trim();
     assert!(secret.len() > 30, "{secret}");
@@ -241,6 +243,11 @@ fn first(fleet: &Fleet) -> Told {
 fn forward(fleet: &Fleet) -> Told {
     let before = fleet.processes()?;
     fleet.publish("2")?;
+    // What would change is shown, and stays as it is.
+    let shown = fleet.played("--check --diff")?;
+    let adds = |line: &&str| line.starts_with('+') && line.contains("web:2");
+    assert_eq!(shown.said().lines().filter(adds).count(), HOSTS.len(), "{}", shown.said());
+    assert_eq!((fleet.versions()?, fleet.processes()?), (vec!["version 1".to_owned(); 3], before.clone()));
     fleet.load()?;
     let played = fleet.played("")?;
     let (answered, lost) = fleet.answers()?;

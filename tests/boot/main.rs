@@ -5,8 +5,9 @@
 //! [`stage::On`] on which machines it is told, and with [`Stage::needs`] what a machine must
 //! have for it; where that is missing the story is skipped, and named with the reason.
 //!
-//! `cargo test --test boot -- [--kind fast|full] [--part 1/2] [--list] [WORD…]`, as root. Words
-//! select stories by a part of their name, a part has some of the modules and machines of its own.
+//! `cargo test --test boot -- [--kind fast|full] [--turns DIR] [--list] [WORD…]`, as root. Words
+//! select stories by a part of their name. Who tells with others in turns has machines of its own,
+//! and takes the next module that none of them has taken.
 //! The last line is `N passed, N failed, N skipped`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test's output is for a person")]
 
@@ -56,7 +57,10 @@ mod tools;
 mod trust;
 mod updates;
 
+use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -65,9 +69,13 @@ use clap::Parser;
 use machine::Kind;
 use stage::{Stage, Story, Told, Untold, everything};
 
-/// Every story there is, in the order in which they are told. Those of a module may need the ones before them.
+/// Every story there is, in the order in which they are told. Those of a module may need the ones before them; those of
+/// the longest modules come early, so that whoever tells them in turns with others doesn't end long after them.
 const MODULES: &[&[Story]] = &[
     machines::STORIES,
+    snapshots::STORIES,
+    ansible::STORIES,
+    apply::STORIES,
     services::STORIES,
     tiers::STORIES,
     failures::STORIES,
@@ -92,40 +100,25 @@ const MODULES: &[&[Story]] = &[
     registered::STORIES,
     softly::STORIES,
     changes::STORIES,
-    apply::STORIES,
     examples::STORIES,
     updates::STORIES,
-    ansible::STORIES,
     tools::STORIES,
     confined::STORIES,
     packages::STORIES,
     doctor::STORIES,
     data::STORIES,
-    snapshots::STORIES,
     fleet::STORIES,
     secrets::STORIES,
     marks::STORIES,
 ];
 
-/// One of so many parts of the stories: each so many modules' one.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    number: usize,
-    of: usize,
-}
-
-impl Part {
-    fn stories(self) -> impl Iterator<Item = &'static Story> {
-        MODULES.iter().skip(self.number - 1).step_by(self.of).copied().flatten()
-    }
-}
-
-fn part(words: &str) -> Result<Part, String> {
-    let numbers =
-        words.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
-    match numbers {
-        Some((number, of)) if (1..=of).contains(&number) => Ok(Part { number, of }),
-        _ => Err("a part is the first of two, 1/2, or alike".to_owned()),
+/// Takes a module for a kind of machine, where it is told in turns: true to the one who is first, and to nobody else.
+fn takes(turns: Option<&Path>, kind: Kind, module: usize) -> io::Result<bool> {
+    let Some(folder) = turns else { return Ok(true) };
+    match File::create_new(folder.join(format!("{kind}-{module}"))) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -136,9 +129,9 @@ struct Arguments {
     /// Only on machines of this kind: fast or full
     #[arg(long, value_parser = kind)]
     kind: Option<Kind>,
-    /// Only this part of them, such as 1/2
-    #[arg(long, value_parser = part, default_value = "1/1", hide_default_value = true)]
-    part: Part,
+    /// Only what nobody else has taken who was given the same folder, empty before
+    #[arg(long, value_name = "DIR", conflicts_with = "list")]
+    turns: Option<PathBuf>,
     /// Tell once more what fails, on a new machine, and name what then passes as unsteady
     #[arg(long)]
     again: bool,
@@ -171,15 +164,18 @@ fn main() -> ExitCode {
     let mut tally = Tally { again: arguments.again, ..Tally::default() };
     for kind in [Kind::Fast, Kind::Full] {
         let mut stage = Stage::new(kind);
-        for story in arguments.part.stories().filter(|story| wanted(story, kind)) {
-            if arguments.list {
-                println!("{kind}: {}", story.name);
-            } else if let Some(why) =
-                story.on.can_wait(kind).filter(|_| arguments.words.is_empty() && !everything())
-            {
-                println!("{kind}: {}: left to --full, as {why}", story.name);
-            } else {
-                tally.tell(story, &mut stage);
+        for (number, module) in MODULES.iter().enumerate() {
+            let mut stories = module.iter().filter(|story| wanted(story, kind)).peekable();
+            if stories.peek().is_none() {
+                continue;
+            }
+            match takes(arguments.turns.as_deref(), kind, number) {
+                Ok(true) => stories.for_each(|story| tally.offer(story, &mut stage, &arguments)),
+                Ok(false) => {}
+                Err(error) => {
+                    eprintln!("boot: taking turns: {error}");
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }
@@ -201,6 +197,19 @@ struct Tally {
 }
 
 impl Tally {
+    /// Tells a story, or says that it isn't told this time.
+    fn offer(&mut self, story: &Story, stage: &mut Stage, arguments: &Arguments) {
+        let kind = stage.kind();
+        let can_wait = || story.on.can_wait(kind).filter(|_| arguments.words.is_empty() && !everything());
+        if arguments.list {
+            println!("{kind}: {}", story.name);
+        } else if let Some(why) = can_wait() {
+            println!("{kind}: {}: left to --full, as {why}", story.name);
+        } else {
+            self.tell(story, stage);
+        }
+    }
+
     fn tell(&mut self, story: &Story, stage: &mut Stage) {
         let name = format!("{}: {}", stage.kind(), story.name);
         println!("{name} …");

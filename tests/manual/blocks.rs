@@ -1,4 +1,5 @@
-//! What people copy: command lines in the README, in manual pages and in `--help`, and files in manual pages.
+//! What people copy: command lines in the README, in the pages beside examples and the Ansible collection, in examples'
+//! first lines, in manual pages and in `--help`, and files in manual pages.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -70,7 +71,7 @@ fn taken(call: &[String], shown: Shown) -> Result<(), String> {
 }
 
 /// What fenced blocks may be, by the word after the fence.
-const LANGUAGES: [&str; 5] = ["console", "nft", "sh", "text", "toml"];
+const LANGUAGES: [&str; 6] = ["console", "nft", "sh", "text", "toml", "yaml"];
 
 /// The fenced blocks of a page in Markdown, each with its language; and all lines outside of them.
 fn fenced(text: &str) -> (Vec<(&str, Vec<&str>)>, Vec<&str>) {
@@ -95,8 +96,8 @@ fn fenced(text: &str) -> (Vec<(&str, Vec<&str>)>, Vec<&str>) {
     (blocks, others)
 }
 
-/// Command lines of the README, each with how it is shown there.
-fn of_the_readme(text: &str) -> Vec<(String, Shown)> {
+/// Command lines of a page in Markdown, each with how it is shown there.
+fn of_markdown(text: &str) -> Vec<(String, Shown)> {
     let (blocks, others) = fenced(text);
     let mut all = Vec::new();
     for (language, lines) in blocks {
@@ -168,6 +169,26 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
+/// All pages in Markdown: the README first, then those beside examples and the Ansible collection.
+fn markdown() -> Vec<String> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ["README.md", "examples/ansible/README.md", "examples/fleet/README.md", "packaging/ansible/README.md"]
+        .map(|name| fs::read_to_string(here.join(name)).unwrap())
+        .into()
+}
+
+/// What examples say is to be typed before, in the comments that they begin with.
+fn of_examples() -> Vec<(String, Shown)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap());
+    let lines = |text: String| -> Vec<(String, Shown)> {
+        let typed = text.lines().filter_map(|line| line.strip_prefix("#     "));
+        typed.map(|line| (line.to_owned(), Shown::Whole)).collect()
+    };
+    texts.flat_map(lines).collect()
+}
+
 /// By the program itself, in a network of its own; without root it can ask no kernel.
 #[test]
 fn rules_of_the_readme_are_nftables() {
@@ -201,14 +222,15 @@ fn rules_of_the_readme_are_nftables() {
 /// Blocks for a shell are a shell's.
 #[test]
 fn blocks_for_a_shell_are_scripts() {
-    let text = readme();
+    let texts = markdown();
     let pages = pages();
     let of_pages: Vec<String> = pages.iter().map(|(_, text)| read(text)).collect();
-    let blocks = fenced(&text)
-        .0
-        .into_iter()
+    let blocks = texts
+        .iter()
+        .flat_map(|text| fenced(text).0)
         .filter(|(language, _)| *language == "sh")
-        .map(|(_, lines)| lines.join("\n"));
+        .map(|(_, lines)| lines.join("\n"))
+        .chain(of_examples().into_iter().map(|(line, _)| line));
     // Of pages those that aren't a file.
     let blocks = blocks.chain(
         of_pages
@@ -228,19 +250,20 @@ fn blocks_for_a_shell_are_scripts() {
 
 #[test]
 fn a_fence_says_what_it_is() {
-    let all = of_the_readme(
+    let all = of_markdown(
         "`wharf ps` and\n```sh\nwharf check\n```\n```text\nx\nwharf fsck\n```\n```console\n# wharf top\nout\n```\n",
     );
     let lines: Vec<&str> = all.iter().map(|(line, _)| line.as_str()).collect();
     assert_eq!(lines, ["wharf check", "wharf fsck", "wharf top", "wharf ps"]);
     for text in ["```\nx\n```\n", "```bash\nx\n```\n", "```sh\nx\n"] {
-        assert!(std::panic::catch_unwind(|| of_the_readme(text)).is_err(), "{text}");
+        assert!(std::panic::catch_unwind(|| of_markdown(text)).is_err(), "{text}");
     }
 }
 
 #[test]
 fn command_lines_are_taken() {
-    let mut all = of_the_readme(&readme());
+    let mut all: Vec<_> = markdown().iter().flat_map(|text| of_markdown(text)).collect();
+    all.extend(of_examples());
     of_help(&wharf::cli::command_line(), &mut all);
     for (_, text) in pages() {
         all.extend(of_a_page(&read(&text)));
