@@ -46,9 +46,9 @@ JSON: an array of objects, one per container, with the keys
   addresses        of the running container, a list of texts; empty without a network of its own
   ports            published while it runs, a list of texts as in `publish`
   next             when its timer starts it next, ISO 8601 in UTC, or null
-  status_text      the last that it said of itself or that was said of it, where it isn't up: why it
-                   failed, or what its start waits for; where its checks fail, what the last one
-                   said; or null
+  status_text      the last that it said of itself or that was said of it, as systemctl status
+                   shows it: its health with what the last check said, why it failed, what its
+                   start waits for; or null
   problem          what is wrong with the container's files, or null: bad-file, last-good-plan
                    (bad, and it runs what ran before), held-back (what they say was tried and has
                    failed, and it runs what ran before), unproved (a `wharf apply` was ended
@@ -56,7 +56,7 @@ JSON: an array of objects, one per container, with the keys
                    socket-failed (systemd doesn't listen for it, as a port is taken for one),
                    reload-due, file-gone, bad-plan
 
-WHY is the status_text, and there only where one has it. MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
+WHY is the status_text of what isn't up and of what fails its checks. MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
 
 /// List containers and how they are
 ///
@@ -93,6 +93,13 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// What is said of it, where it isn't up or its checks fail.
+    fn why(&self) -> Option<&str> {
+        let is_up = matches!(self.state.as_deref(), Some("active" | "reloading"));
+        let text = self.status_text.as_deref()?;
+        (!is_up || self.health.is_some() && health::is_in_trouble(text)).then_some(text)
+    }
+
     /// Whether systemd knows nothing of it yet, or what another version has made of its files.
     pub(super) fn needs_reload(&self) -> bool {
         matches!(self.problem, Some(Problem::ReloadDue | Problem::BadPlan))
@@ -244,8 +251,7 @@ fn observe(row: &mut Row, status: UnitStatus, checked: bool) {
     if active != "failed" && checked {
         row.health = text.as_deref().and_then(health::state_of);
     }
-    let is_up = active == "active" || active == "reloading";
-    row.status_text = text.filter(|text| !is_up || checked && health::is_in_trouble(text));
+    row.status_text = text;
     row.state = Some(active);
     row.sub_state = Some(sub);
     row.result = result;
@@ -352,7 +358,8 @@ mod tests {
                 ..UnitStatus::default()
             };
             observe(&mut row, status, checked);
-            row.status_text
+            assert_eq!(row.status_text.as_deref(), Some(text), "whoever asks for it sees it");
+            row.why().map(str::to_owned)
         };
         for text in ["Health: unhealthy: refused", "Health: healthy, but 1 of 3 checks have failed: refused"]
         {

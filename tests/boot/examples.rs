@@ -65,6 +65,8 @@ fn postgresql(stage: &mut Stage) -> Told {
     assert_eq!(said, "42");
     let status = property(machine, "postgresql", "StatusText")?;
     assert_eq!(status, "Health: healthy: 127.0.0.1:5432 - accepting connections");
+    let listed = machine.sh("wharf ps --format '{name} {status_text}' | grep '^postgresql '")?;
+    assert_eq!(listed, format!("postgresql {status}"));
     // The job works on it, and is what its statements are.
     machine.sh("(umask 077; echo PGPASSWORD=secret >/etc/wharf/migrate.env); mkdir -p /srv/migrations")?;
     machine.write("/srv/migrations/next.sql", "create table migrated as select 7 as answer;\n")?;

@@ -23,7 +23,7 @@ pub(super) fn render(rows: &[Row], now: Timestamp, width: Option<usize>, colour:
         return "No container is declared; put a file into /etc/wharf/containers.\n".to_owned();
     }
     let mut cells = vec![HEAD.map(str::to_owned)];
-    if rows.iter().all(|row| row.status_text.is_none()) {
+    if rows.iter().all(|row| row.why().is_none()) {
         cells[0][WHY].clear();
     }
     cells.extend(rows.iter().map(|row| columns(row, now)));
@@ -84,7 +84,7 @@ fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
         addresses,
         ports,
         next: _,
-        status_text,
+        status_text: _,
         problem: _,
     } = row;
     let dash = || "-".to_owned();
@@ -103,7 +103,7 @@ fn columns(row: &Row, now: Timestamp) -> [String; HEAD.len()] {
         } else {
             ports.iter().map(|port| short(port)).collect::<Vec<_>>().join(" ")
         },
-        status_text.clone().unwrap_or_default(),
+        row.why().unwrap_or_default().to_owned(),
     ]
 }
 
