@@ -7,6 +7,7 @@ use super::containers::{DEBIAN, property, with};
 use super::machine::{Machine, Output, Result};
 use super::pulled::{HOST, fill};
 use super::stage::{On, Stage, Story, Told};
+use super::trust::{Signer, put};
 
 /// The stories of this module.
 pub const STORIES: &[Story] =
@@ -55,6 +56,51 @@ pub fn registry(machine: &Machine) -> Result<()> {
         format!("[registries.\"{HOST}\"]\nauthorities = ['/srv/registry/ca.pem']\n"),
     )?;
     machine.sh(&format!("echo secret | wharf image login --username me --password-stdin {HOST}")).map(drop)
+}
+
+/// Where only what is signed is trusted: a new image without a signature, and one that a stranger has signed, are left
+/// where they are, and what runs goes on, through a restart too.
+fn only_signed(machine: &Machine, runs: &str) -> Result<()> {
+    let (signer, stranger) = (Signer::new(&[])?, Signer::new(&[])?);
+    put(machine, "/etc/wharf/keys/ops.gpg", signer.gpg(&["--export"], b"")?)?;
+    let name = format!("{HOST}/team/app:1");
+    let sign = |signer: &Signer, digest: &str, number: u32| {
+        let payload = format!(
+            "{{\"critical\":{{\"identity\":{{\"docker-reference\":\"{name}\"}},\"image\":{{\"docker-manifest-digest\":\"{digest}\"}},\
+             \"type\":\"atomic container signature\"}},\"optional\":{{}}}}"
+        );
+        let place = format!("/srv/signatures/team/app@{}/signature-{number}", digest.replace(':', "="));
+        put(machine, &place, signer.gpg(&["--sign"], payload.as_bytes())?)
+    };
+    let is_served = || {
+        let inspected = json(&machine.sh("wharf inspect --json follows")?);
+        Ok(inspected["image"]["running"].as_str().unwrap_or_default().to_owned())
+    };
+    // Who pushes trusts itself.
+    let anything = machine.run("cat /etc/wharf/wharf.toml")?.stdout;
+    let next = push(machine, "1", &format!("{STAYS}; : signed"))?;
+    machine.write(
+        "/etc/wharf/wharf.toml",
+        anything.clone()
+            + "signatures = '/srv/signatures'\n[trust.rules.\"localhost:5000\"]\npolicy = 'signed'\n",
+    )?;
+    sign(&signer, runs, 1)?;
+    machine.sh(&format!("wharf image verify --fetch {name}"))?;
+    for (by, why) in [(None, "is not signed"), (Some(&stranger), "is not one of the trusted keys")] {
+        if let Some(stranger) = by {
+            sign(stranger, &next, 1)?;
+        }
+        let said = refused(machine, "follows")?;
+        assert!(said.contains("can't be updated") && said.contains(why), "{said}");
+        machine.sh("systemctl daemon-reload; systemctl restart follows-container")?;
+        assert_eq!(is_served()?, runs);
+        assert_eq!(machine.sh("ls /var/lib/wharf/held")?, "");
+    }
+    sign(&signer, &next, 2)?;
+    updated(machine, "follows")?;
+    assert_eq!(is_served()?, next);
+    machine.write("/etc/wharf/wharf.toml", anything)?;
+    machine.sh("rm -r /etc/wharf/keys /srv/signatures").map(drop)
 }
 
 fn updates(stage: &mut Stage) -> Told {
@@ -113,7 +159,7 @@ fn updates(stage: &mut Stage) -> Told {
     write(machine, "follows", &format!("{image}update = 'registry'\n"))?;
     // By the timer's unit, the journal has it, with its catalogue entry.
     push(machine, "1", "exit 6")?;
-    machine.sh("! systemctl start wharf-update.service && journalctl --sync")?;
+    machine.sh("journalctl --update-catalog; ! systemctl start wharf-update.service && journalctl --sync")?;
     assert_eq!(runs("follows")?, second);
     let id = wharf::journal::Kind::Change.id();
     let said = machine.sh(&format!("journalctl -q -o cat CONTAINER_NAME=follows MESSAGE_ID={id}"))?;
@@ -171,6 +217,9 @@ fn updates(stage: &mut Stage) -> Told {
         "systemd-run -q --unit=registry docker-registry serve /srv/registry/config.yml; \
          until curl -s --cacert /srv/registry/ca.pem https://localhost:5000/v2/ >/dev/null; do sleep 0.1; done",
     )?;
+
+    only_signed(machine, &fifth)?;
+    let fifth = runs("follows")?;
 
     // Pins: honoured, and moved when that is asked for; the rest of the file stays.
     let pinned = |digest: &str| {
