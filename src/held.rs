@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /var/lib/wharf/held/NAME.json    one container's mark (see `plan::held`), mode 0600
-//! /var/lib/wharf/held/NAME.{taking,taken,left,over}
+//! /var/lib/wharf/held/NAME.{taking,taken,restoring,left,over}
 //!                                  the snapshots of its volumes, while there are any (see `snapshots`)
 //! /run/wharf/apply.lock            held (flock) by a `wharf apply` under way; its process id and its run are in it
 //! ```
@@ -64,9 +64,10 @@
 //! (/run/wharf/last-good) while a mark is there that isn't yet at its end; `wharf apply` does that after the proof.
 //!
 //! A trial whose run has ended isn't left to be undone for ever. It has one run of its container: whatever starts after
-//! that is the last good plan. Once that run was ready and has lasted for [`PROVED`](crate::plan::held::PROVED), its own
-//! settle time and as many checks as make it unhealthy, whichever is longest, it has proved itself: data that somebody
-//! relies on by then are never given up for a snapshot from before. The executor sees to that at its end
+//! that is the last good plan. Once that run has been ready for [`PROVED`](crate::plan::held::PROVED), its own settle time
+//! and as many checks as make it unhealthy, whichever is longest, it has proved itself: data that somebody relies on by
+//! then are never given up for a snapshot from before. How long it took to get ready doesn't count, nor does the host's
+//! sleep. The executor sees to that at its end
 //! (ExecStopPost=, so at a crash, a stop and a reboot), and who has the lock before anything else. How long it ran is
 //! only known in its own boot; where the power goes later than that, the last good plan and its data are back, and what
 //! was written since stays in a snapshot beside (see [`snapshots`]). So it does where an end comes while somebody else has
@@ -77,9 +78,10 @@
 //!
 //! Who forgets a mark: who finds that it has proved itself so; the step that has started its container and seen it prove
 //! itself; the stop of what no file declares any more; and any `wharf apply` that finds it of another version, or its
-//! container undeclared and down. Any other mark of a run that has ended, short of failed, is tried again by the next
-//! `wharf apply`; a failed one only when somebody says --retry. `wharf update` marks before it fetches, with an image that may be any, and takes that back
-//! only where the tag names what is good.
+//! container undeclared and down, but for one whose data are still to be put back: that says so until they are. Any other
+//! mark of a run that has ended, short of failed, is tried again by the next `wharf apply`; a failed one only when somebody
+//! says --retry. `wharf update` marks before it fetches, with an image that may be any, and takes that back only where the
+//! tag names what is good. Where the tag names until then what has failed, that stays known: cut off, it isn't tried again.
 //!
 //! A mark is written beside its place (`NAME.json.new`, which the next `wharf apply` sweeps), synced, renamed, and the
 //! folder synced; it is removed likewise. Only who has the lock writes or removes marks; an executor that can't have it at

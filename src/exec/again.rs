@@ -51,6 +51,9 @@ pub(super) struct Last {
     row: u32,
     /// It has become ready, where that comes later than its program.
     pub(super) is_ready: bool,
+    /// CLOCK_MONOTONIC, in milliseconds, when it was ready; nothing before.
+    #[serde(default)]
+    pub(super) ready_at: Option<u64>,
     /// It has failed, and said why.
     pub(super) has_failed: bool,
     /// The digest of its image, once that was found.
@@ -85,9 +88,10 @@ pub fn was_started(paths: &Paths, name: &ContainerName) -> bool {
     last(paths, name).is_some()
 }
 
-/// How long ago the last start was, its delay not counted; nothing where there was none since boot.
-pub fn up_for(paths: &Paths, name: &ContainerName) -> Option<Duration> {
-    last(paths, name).map(|last| last.age())
+/// For how long a container has been ready, the host's sleep not counted; nothing where its last start didn't come to
+/// that, or there was none since boot.
+pub fn ready_for(paths: &Paths, name: &ContainerName) -> Option<Duration> {
+    last(paths, name)?.ready_for()
 }
 
 /// The digest of the image of the last start, if that was not longer ago than this; nothing where it didn't come to
@@ -107,6 +111,19 @@ impl Last {
     pub(super) fn age(&self) -> Duration {
         Duration::from_millis(now().saturating_sub(self.at))
     }
+
+    /// How long ago it became ready, if it did.
+    pub(super) fn ready_for(&self) -> Option<Duration> {
+        Some(Duration::from_millis(clock(ClockId::Monotonic).saturating_sub(self.ready_at?)))
+    }
+}
+
+/// It is ready, from now on; `later` is whether that came later than its program.
+pub(super) fn is_ready(paths: &Paths, name: &ContainerName, later: bool) {
+    note(paths, name, |last| {
+        last.is_ready = later;
+        last.ready_at = Some(clock(ClockId::Monotonic));
+    });
 }
 
 /// Keeps what is known of a start. That it can't be kept costs a delay or a word, and no container.
@@ -206,7 +223,12 @@ fn millis(time: Duration) -> u64 {
 
 /// On the clock that nobody sets, and that goes on while the host sleeps.
 fn now() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
+    clock(ClockId::Boottime)
+}
+
+/// In milliseconds.
+fn clock(id: ClockId) -> u64 {
+    let time = clock_gettime(id);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
 }
@@ -293,6 +315,21 @@ mod tests {
         let delays: Vec<u128> = (0..12).map(|row| delay(row).as_millis()).collect();
         assert_eq!(delays, [0, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000]);
         assert_eq!(delay(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn it_proves_itself_from_when_it_is_ready() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let name = "x".parse().expect("a name");
+        is_ready(&paths, &name, true);
+        assert_eq!(ready_for(&paths, &name), None, "it was never started");
+        keep(&paths, &name, &Last { at: 1, ..Last::default() });
+        assert_eq!(ready_for(&paths, &name), None, "it may have been on its way up for long");
+        is_ready(&paths, &name, false);
+        assert!(ready_for(&paths, &name).is_some_and(|time| time < Duration::from_secs(60)));
+        let last = last(&paths, &name).expect("kept");
+        assert!(last.age() > Duration::from_secs(1) && !last.is_ready);
     }
 
     #[test]

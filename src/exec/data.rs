@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use super::failure::{Failure, Status};
 use super::{Loaded, again, handover};
 use crate::held;
-use crate::held::snapshots::{self, Settled, Unsettled};
+use crate::held::snapshots::{self, Owed, Settled, Unsettled};
 use crate::host::Paths;
 use crate::journal::{self, About, Kind};
 use crate::plan::snapshot::{Before, before};
@@ -36,14 +36,22 @@ const BUSY: [(Before, &str); 2] = [
 /// container must not start.
 pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<bool, Failure> {
     let name = &loaded.container.name;
+    let volumes = loaded.container.writes_to();
+    if let Some((volume, owed)) = snapshots::half_restored(paths, name, &volumes) {
+        return Err(half(&volume, &owed));
+    }
     if loaded.transient {
         return Ok(true);
     }
     let there = snapshots::find(paths, name).map_err(|error| unknown(&error))?;
     let mark = match (held::find(paths, name), &there) {
+        // It was that of the last good plan when this start asked what to start, and what was tried has proved itself since:
+        // its data aren't for what was before.
+        (Ok(None), _) if loaded.plan.held.is_some() && !held::is_there(paths, name) => return Ok(false),
         (Ok(mark), _) => mark,
-        (Err(_), None) => None,
-        (Err(error), Some(_)) => return Err(unknown(&error)),
+        // Nothing would be taken or put back by it.
+        (Err(_), None) if !loaded.container.snapshot => None,
+        (Err(error), _) => return Err(unknown(&error)),
     };
     // Nearly always.
     if there.is_none() && mark.as_ref().is_none_or(|mark| mark.snapshot.is_none()) {
@@ -75,7 +83,6 @@ pub(super) fn settle(paths: &Paths, loaded: &Loaded, about: &About) -> Result<bo
     if let Some((_, what)) = BUSY.iter().find(|(busy, _)| *busy == step) {
         handover::status(what);
     }
-    let volumes = loaded.container.writes_to();
     let settled = patiently(name, || snapshots::settle(paths, name, step, label, &volumes));
     let Settled { volumes, after, undropped, is_moved } =
         settled.map_err(|error| unsettled(paths, name, error))?;
@@ -123,8 +130,8 @@ fn unsettled(paths: &Paths, name: &ContainerName, error: Unsettled) -> Failure {
         Unsettled::NotTaken(_) => told("no snapshot of its volumes, and nothing was tried", Kind::NoSnapshot),
         Unsettled::NotKept(_) => told("what was written since can't be kept", Kind::NotRestored).hint(format!(
             "what was tried may have run for long, and its data are to be in a snapshot before its volumes are put \
-             back; each start tries again; to give them up instead: touch {}/{name}.restoring",
-            held::folder(paths).display()
+             back; each start tries again; to give them up instead: touch {}",
+            snapshots::unkept(paths, name).display()
         )),
         Unsettled::NotRestored(_) => {
             told("its volumes can't be put back as they were", Kind::NotRestored).hint(format!(
@@ -135,6 +142,19 @@ fn unsettled(paths: &Paths, name: &ContainerName, error: Unsettled) -> Failure {
         }
         Unsettled::NotLeft(error) => unknown(&error),
     }
+}
+
+/// Why what has the same volume as another one, whose restore was cut off, doesn't start.
+fn half(volume: &str, owed: &Owed) -> Failure {
+    let Owed { container, label, file } = owed;
+    let problem = format!(
+        "volumes of {container} are being put back as in snapshot {label}, {volume} among them, and may be so by half"
+    );
+    Failure::new(Status::Config, problem).of(Kind::NotRestored).hint(format!(
+        "the next start of {container} puts back the rest: systemctl start {}; to go on with them as they are: rm {}",
+        container.unit(),
+        file.display()
+    ))
 }
 
 fn unknown(error: &dyn std::error::Error) -> Failure {

@@ -64,7 +64,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub use again::{IN_A_ROW, forget_starts, last_image, up_for, was_started};
+pub use again::{IN_A_ROW, forget_starts, last_image, ready_for, was_started};
 pub use attached::Waiting;
 pub use enter::{MISSING, NOT_RUN, NotEntered, OWN as NOT_ENTERED, enter};
 pub use failure::{Failure, Status};

@@ -192,7 +192,10 @@ fn attempt(
     match &result {
         // One that is ready later keeps its plan then: see `started`.
         Ok(_held) if container.ready != Ready::Exec => {}
-        Ok(_held) => keep(paths, &loaded),
+        Ok(_held) => {
+            again::is_ready(paths, name, false);
+            keep(paths, &loaded);
+        }
         // It waits for the line's end to exit, and its exit is the unit's. The line ends with this process, and
         // not before, so that systemd has heard why by then.
         Err(_) => std::mem::forget(near),
@@ -361,7 +364,7 @@ fn hand_over(
 /// # Errors
 /// A plan or a record that can't be read.
 pub fn started(paths: &Paths, name: &ContainerName) -> Result<(), Failure> {
-    again::note(paths, name, |last| last.is_ready = true);
+    again::is_ready(paths, name, true);
     let loaded = load(paths, name)?;
     let record = running::find(paths, name).map_err(|error| {
         Failure::new(Status::Config, format!("can't read what was started as {name}: {error}"))

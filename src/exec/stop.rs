@@ -15,7 +15,7 @@ use super::failure::{Failure, Status};
 use super::target::cgroup_of;
 use super::words::{self, End, Known, Words};
 use super::{handover, load, machined, network, reload_systemd};
-use crate::check::{Container, Ready, RootSource};
+use crate::check::{Container, RootSource};
 use crate::held;
 use crate::host::Paths;
 use crate::image::Store;
@@ -150,9 +150,8 @@ pub fn proved(paths: &Paths, name: &ContainerName, end: End<'_>) {
     else {
         return;
     };
-    if record.held.is_some() || record.container.ready != Ready::Exec && !last.is_ready {
-        return;
-    }
+    // What was on its way up for long has proved nothing.
+    let Some(up) = last.ready_for().filter(|_| record.held.is_none()) else { return };
     // What is unhealthy at its end has proved nothing, however long it was up.
     if end.result == "watchdog" || again::ask(name).is_none_or(|asked| health::is_in_trouble(&asked.said)) {
         return;
@@ -161,7 +160,7 @@ pub fn proved(paths: &Paths, name: &ContainerName, end: End<'_>) {
     let Ok(Some(_lock)) = held::try_apply(paths) else { return };
     let Running { container, image, files, .. } = &record;
     let runs = Fingerprint::of(container, &loaded.plan.trust, image.clone(), files.clone());
-    if mark().is_none_or(|mark| !mark.has_proved_itself(None, &runs, container, last.age()))
+    if mark().is_none_or(|mark| !mark.has_proved_itself(None, &runs, container, up))
         || held::forget(paths, name).is_err()
     {
         return;

@@ -281,7 +281,7 @@ fn held_back(held: &Held, place: &report::Place) -> Finding {
         place.clone(),
         format!("{name} is held back, and runs its last good plan: {}", held.reason()),
     )
-    .hint(format!("edit its files, or try the same again: wharf apply --retry {name}"))
+    .hint(format!("edit its files, and then wharf apply; or try the same again: wharf apply --retry {name}"))
 }
 
 fn unwritten(place: &report::Place, error: &io::Error) -> Finding {

@@ -4,6 +4,7 @@
 //! /var/lib/wharf/held/
 //!     NAME.STAGE    which there are, and how far they have come (see `plan::snapshot`), mode 0600; one at a time
 //!     NAME.begun    one that is being written
+//!     NAME.unkept   by an administrator's hand: what was written since needn't be kept; it goes with the next restore
 //! /var/lib/wharf/volumes/.snapshots/VOLUME/LABEL/    the snapshots themselves (see `volume::snapshot`)
 //! ```
 //!
@@ -32,17 +33,24 @@
 //!
 //! A trial is mostly over within a minute. One whose snapshots are ten minutes old may have served since, with nobody
 //! looking, and what is on disk doesn't tell for how long: what it has written is kept before it is put back, in a snapshot
-//! of each volume whose name ends with `.after`, like one that somebody has taken. So it is where the clock is behind them,
-//! and after a boot: a clock without a battery may have gone back by any time then.
+//! of each volume whose name ends with `.after`, like one that somebody has taken. So it is after a boot, as the age is by
+//! a clock that nobody sets and that begins anew with each. The name is that restore's alone: in another one of the same
+//! mark other things were written.
 //!
 //! They count for the mark that has their name. With the mark, that is at one moment, they have become nobody's; whoever
-//! next has the lock drops them, and so does a start. What can't be dropped is tried again then.
+//! next has the lock drops them, and so does a start. What can't be dropped is tried again then. What is to be dropped is
+//! over first, by the same rename that a start begins to restore by: only one of the two has them.
+//!
+//! While they are owed to a container, its mark stays, also where no file declares it any more: declared again, it has its
+//! data back. Where some of its volumes may be back and others aren't, nobody else's start goes on with them, either.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::host::Paths;
 use crate::plan::held::{Held, PROVED};
@@ -228,7 +236,13 @@ pub fn take(
         !matches!(snapshot::possible(paths, volume), Err(WhyNot::NoVolume { .. }))
     };
     let volumes: BTreeSet<String> = volumes.iter().copied().filter(exists).map(str::to_owned).collect();
-    let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes, boot: boot() };
+    let all = Snapshots {
+        format: SNAPSHOTS_FORMAT,
+        label: label.to_owned(),
+        volumes,
+        boot: boot(),
+        at: Some(since_boot()),
+    };
     let path = path(paths, name, Stage::Taking);
     let written = serde_json::to_vec(&all).map_err(io::Error::from).and_then(|text| {
         super::replace(paths, &super::folder(paths).join(format!("{name}.begun")), &path, &text)
@@ -240,8 +254,9 @@ pub fn take(
         Ok(turn(paths, name, Stage::Taking, Stage::Taken)?)
     });
     if let Err(error) = taken {
-        // The first error is the one to tell; what is left here the next start drops.
-        let _ = drop(paths, name);
+        // The first error is the one to tell; what is left here the next start drops. Somebody else may have found nobody's
+        // by now what says that there are some.
+        let _ = drop_these(paths, name, &all, Stage::Taking);
         return Err(error);
     }
     Ok(all.volumes)
@@ -263,14 +278,22 @@ fn boot() -> Option<String> {
     Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
 }
 
-/// Whether those that are being restored are so young that nobody can have come to rely on what was written since. By
-/// the clock that people set, which is believed within one boot only.
-fn are_young(paths: &Paths, name: &ContainerName, all: &Snapshots) -> bool {
-    let age = || {
-        let written = fs::metadata(path(paths, name, Stage::Restoring)).ok()?.modified().ok()?;
-        SystemTime::now().duration_since(written).ok()
-    };
-    all.boot.is_some() && all.boot == boot() && age().is_some_and(|age| age < PROVED)
+/// CLOCK_BOOTTIME in milliseconds: nobody sets it, and it goes on while the host sleeps.
+fn since_boot() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
+}
+
+/// Whether snapshots are so young that nobody can have come to rely on what was written since.
+fn are_young(all: &Snapshots) -> bool {
+    let age = all.at.map(|at| Duration::from_millis(since_boot().saturating_sub(at)));
+    all.boot.is_some() && all.boot == boot() && age.is_some_and(|age| age < PROVED)
+}
+
+/// What an administrator makes, who needs nothing of what was written since.
+pub fn unkept(paths: &Paths, name: &ContainerName) -> PathBuf {
+    super::folder(paths).join(format!("{name}.unkept"))
 }
 
 /// Does what [`plan::before`] has said of a start. `label` is what new snapshots are called, and `volumes` are those
@@ -301,14 +324,20 @@ pub fn settle(
                 return Ok(Settled::default());
             };
             // What is kept is what was tried has left: from here on it doesn't run before all is back.
-            if stage == Stage::Taken {
-                turn(paths, name, Stage::Taken, Stage::Restoring).map_err(Unsettled::NotLeft)?;
+            if stage == Stage::Taken
+                && !turn_if_there(paths, name, stage, Stage::Restoring).map_err(Unsettled::NotLeft)?
+            {
+                // Somebody has just found that they are nobody's.
+                return Ok(Settled { is_moved: true, ..Settled::default() });
             }
-            let after = match are_young(paths, name, &all) {
+            let unkept = unkept(paths, name);
+            let after = match are_young(&all) || unkept.exists() {
                 true => None,
                 false => Some(keep_present(paths, name, &all).map_err(Unsettled::NotKept)?),
             };
             restore(paths, name, &all).map_err(Unsettled::NotRestored)?;
+            // It was about these alone.
+            let _ = fs::remove_file(unkept);
             Ok(Settled { volumes: all.volumes, after, undropped: undropped(), is_moved: false })
         }
         Before::Leave => {
@@ -324,7 +353,10 @@ pub fn settle(
 /// Takes one more of each volume, as it is before it is put back, for people to look at: nobody drops them but they.
 /// Gives their name. Those that are there from before a power cut are whole, and from before anything was put back.
 fn keep_present(paths: &Paths, name: &ContainerName, all: &Snapshots) -> Result<String, Error> {
-    let label = format!("{}.after", all.label);
+    let label = match all.at {
+        Some(at) => format!("{}.{at}.after", all.label),
+        None => format!("{}.after", all.label),
+    };
     for volume in &all.volumes {
         match snapshot::take_for(paths, name, volume, &label) {
             Ok(_)
@@ -346,6 +378,17 @@ pub struct Owed {
     pub file: PathBuf,
 }
 
+impl Owed {
+    /// What becomes of it where no file declares the container.
+    pub fn words(&self) -> String {
+        format!(
+            "no file declares it any more, and its volumes are as what was tried last has left them; declared again, its \
+             start puts them back as in snapshot {}",
+            self.label
+        )
+    }
+}
+
 /// Whose next start puts a volume back as it was in a snapshot, and which that is, as what was tried last isn't known to
 /// work. Whatever is put in the volume's place before goes then.
 pub fn owed(paths: &Paths, volume: &str) -> Option<Owed> {
@@ -363,6 +406,34 @@ pub fn owed(paths: &Paths, volume: &str) -> Option<Owed> {
             file,
         })
     })
+}
+
+/// Who else's volume it is, whose restore was cut off: some of its volumes may be back and others not, and nobody goes on
+/// with those before all are.
+pub fn half_restored(
+    paths: &Paths,
+    name: &ContainerName,
+    volumes: &BTreeSet<&str>,
+) -> Option<(String, Owed)> {
+    names(paths).into_iter().filter(|other| other != name).find_map(|other| {
+        let (there, stage) = find(paths, &other).ok()??;
+        let volume = there.volumes.iter().find(|volume| volumes.contains(volume.as_str()))?.clone();
+        let file = path(paths, &other, stage);
+        (stage == Stage::Restoring).then_some((volume, Owed { container: other, label: there.label, file }))
+    })
+}
+
+/// What the next start of a container puts back first, whoever declares it by then; `mark` is its mark.
+///
+/// # Errors
+/// It can't be read, or isn't what this version of Wharf writes.
+pub fn owed_to(paths: &Paths, name: &ContainerName, mark: Option<&Held>) -> Result<Option<Owed>, NoteError> {
+    let found = find(paths, name)?;
+    Ok(found.and_then(|(there, stage)| {
+        let counts = stage == Stage::Restoring || stage == Stage::Taken && plan::count(mark, &there);
+        let file = path(paths, name, stage);
+        counts.then_some(Owed { container: name.clone(), label: there.label, file })
+    }))
 }
 
 /// Which containers have some, at whatever stage.
@@ -426,8 +497,14 @@ pub fn sweep(paths: &Paths) -> Vec<(ContainerName, Error)> {
         let dropped = match find(paths, &name) {
             // Its next start puts them back first, whatever mark there is.
             Ok(None | Some((_, Stage::Restoring))) => Ok(()),
-            Ok(Some((there, stage))) if stage == Stage::Over || !plan::count(mark.as_ref(), &there) => {
-                drop_these(paths, &name, &there, stage)
+            Ok(Some((there, Stage::Over))) => drop_these(paths, &name, &there, Stage::Over),
+            Ok(Some((there, stage))) if !plan::count(mark.as_ref(), &there) => {
+                match turn_if_there(paths, &name, stage, Stage::Over) {
+                    Ok(true) => drop_these(paths, &name, &there, Stage::Over),
+                    // A start was quicker, and has them.
+                    Ok(false) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
             }
             Ok(Some(_)) => Ok(()),
             Err(error) => Err(error.into()),
@@ -435,6 +512,15 @@ pub fn sweep(paths: &Paths) -> Vec<(ContainerName, Error)> {
         problems.extend(dropped.err().map(|error| (name, error)));
     }
     problems
+}
+
+/// The same; whether it was still at the first. Only one of several has it then.
+fn turn_if_there(paths: &Paths, name: &ContainerName, from: Stage, to: Stage) -> Result<bool, NoteError> {
+    match turn(paths, name, from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// From one stage to the next, durably.
@@ -456,7 +542,8 @@ mod tests {
     /// Such a file, without any snapshot.
     fn note(paths: &Paths, name: &ContainerName, stage: Stage, label: &str) {
         let volumes = BTreeSet::from(["data".to_owned()]);
-        let all = Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes, boot: None };
+        let all =
+            Snapshots { format: SNAPSHOTS_FORMAT, label: label.to_owned(), volumes, boot: None, at: None };
         let text = serde_json::to_vec(&all).expect("JSON");
         fs::create_dir_all(super::super::folder(paths)).expect("a folder");
         fs::write(path(paths, name, stage), text).expect("written");
@@ -493,6 +580,7 @@ mod tests {
             at: "then".into(),
             settle: None,
             why: None,
+            blamed: None,
             tried: Fingerprint::of(&container, &Policy::Any, Some("new".into()), Default::default()),
             good: Good::new(container, "x.toml".into(), Some(format!("sha256:{}", "a".repeat(64)))),
             snapshot: Some(label.to_owned()),
@@ -553,6 +641,55 @@ mod tests {
             assert!(owed(&paths, "other").is_none());
             fs::remove_file(path(&paths, &name, stage)).expect("removed");
         }
+    }
+
+    #[test]
+    fn nobody_else_goes_on_with_half_of_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let [x, y]: [ContainerName; 2] = ["x", "y"].map(|name| name.parse().expect("a name"));
+        let volumes = BTreeSet::from(["data"]);
+        for stage in Stage::ALL {
+            note(&paths, &x, stage, "a");
+            let half = half_restored(&paths, &y, &volumes);
+            let of =
+                half.map(|(volume, owed)| format!("{volume} of {}, snapshot {}", owed.container, owed.label));
+            let expected = (stage == Stage::Restoring).then(|| "data of x, snapshot a".to_owned());
+            assert_eq!(of, expected, "{stage:?}");
+            assert!(half_restored(&paths, &x, &volumes).is_none(), "it puts them back itself");
+            assert!(half_restored(&paths, &y, &BTreeSet::from(["other"])).is_none());
+            // Whoever declares it by then.
+            let owed = |mark| owed_to(&paths, &x, mark).expect("read").map(|owed| owed.label);
+            let mark = mark("image = 'x:1'", "a");
+            let counts = matches!(stage, Stage::Taken | Stage::Restoring);
+            assert_eq!(owed(Some(&mark)).is_some(), counts, "{stage:?}");
+            assert_eq!(owed(None).is_some(), stage == Stage::Restoring, "{stage:?}");
+            fs::remove_file(path(&paths, &x, stage)).expect("removed");
+        }
+    }
+
+    #[test]
+    fn one_of_two_has_them() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let name: ContainerName = "x".parse().expect("a name");
+        note(&paths, &name, Stage::Taken, "a");
+        assert!(turn_if_there(&paths, &name, Stage::Taken, Stage::Over).expect("turned"));
+        assert!(!turn_if_there(&paths, &name, Stage::Taken, Stage::Restoring).expect("asked"));
+        assert!(matches!(find(&paths, &name), Ok(Some((_, Stage::Over)))));
+    }
+
+    #[test]
+    fn ages_are_of_one_boot() {
+        let of = |boot: Option<String>, at: Option<u64>| {
+            let volumes = BTreeSet::new();
+            are_young(&Snapshots { format: SNAPSHOTS_FORMAT, label: "a".into(), volumes, boot, at })
+        };
+        let now = since_boot();
+        assert!(of(boot(), Some(now)));
+        let long = u64::try_from(PROVED.as_millis()).expect("a number");
+        assert_eq!(of(boot(), Some(now.saturating_sub(long + 1))), now <= long);
+        assert!(!of(Some("another".into()), Some(now)) && !of(boot(), None) && !of(None, Some(now)));
     }
 
     #[test]

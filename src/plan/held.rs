@@ -127,6 +127,10 @@ pub struct Held {
     /// Why it failed, in one line; nothing while it is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The image that a mark before this one has seen fail, while another one is being fetched: its tag names that until
+    /// then, and nobody is to try it once more should the fetch be cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blamed: Option<String>,
     /// What was tried.
     pub tried: Fingerprint,
     /// What runs instead.
@@ -212,8 +216,7 @@ impl Held {
     pub fn is_in_start(&self, now: Option<&Fingerprint>, live: Option<&str>) -> bool {
         let is_about = now.is_some_and(|now| self.is_about(now));
         match self.state {
-            State::Waiting => is_about,
-            State::Failed => is_about || now.is_some_and(|now| self.blames(now)),
+            State::Waiting | State::Failed => is_about || now.is_some_and(|now| self.blames(now)),
             State::Trying => is_about && !self.is_watched(live),
             // Whoever edits the files or moves the tag meanwhile must not have that run in place of what is put back.
             State::PuttingBack => is_about || self.is_watched(live),
@@ -241,11 +244,17 @@ impl Held {
     /// Whether its image is the one that failed, and not the one from before: whatever else its files say by now, it is
     /// started by who looks at how it does, and by nobody else.
     pub fn blames(&self, now: &Fingerprint) -> bool {
-        let Self { state, tried, good, .. } = self;
-        *state == State::Failed
-            && tried.image.is_some()
-            && tried.image == now.image
-            && tried.image != good.image
+        self.blamed_image().is_some_and(|image| now.image.as_deref() == Some(image))
+    }
+
+    /// The image that has failed, where it is known to be that.
+    pub fn blamed_image(&self) -> Option<&str> {
+        match self.state {
+            State::Failed => self.tried.image.as_deref(),
+            State::Waiting => self.blamed.as_deref(),
+            State::Trying | State::PuttingBack => None,
+        }
+        .filter(|image| self.good.image.as_deref() != Some(image))
     }
 
     /// Whether what runs is what was tried here, and isn't known to work. Its files may have gone on since its start.
@@ -359,6 +368,7 @@ mod tests {
             at: "then".into(),
             settle: None,
             why: Some("it crashed".into()),
+            blamed: None,
             tried,
             good,
             snapshot: None,
@@ -474,6 +484,29 @@ mod tests {
         // It was the files that failed.
         let files = held(State::Failed, print("image = 'x:1'\nuser = 1", Some(&digest), None));
         assert!(!files.is_in_start(Some(&print("image = 'x:1'", Some(&digest), None)), None));
+    }
+
+    #[test]
+    fn what_has_failed_stays_known_while_another_image_is_fetched() {
+        let failed = held(State::Failed, print("image = 'x:1'", Some("bad"), None));
+        assert_eq!(failed.blamed_image(), Some("bad"));
+        let any = Fingerprint { image: None, ..failed.tried.clone() };
+        let fetching =
+            Held { state: State::Waiting, tried: any, blamed: Some("bad".into()), ..failed.clone() };
+        let [bad, edited, next] = [
+            print("image = 'x:1'", Some("bad"), None),
+            print("image = 'x:1'\ninit = true", Some("bad"), None),
+            print("image = 'x:1'", Some("next"), None),
+        ];
+        for (now, blamed, starts) in [(&bad, true, true), (&edited, true, true), (&next, false, true)] {
+            assert_eq!((fetching.blames(now), fetching.is_in_start(Some(now), None)), (blamed, starts));
+        }
+        assert_eq!(fetching.blamed_image(), Some("bad"), "should that be cut off, too");
+        // Its turn has come, or nothing was known of the image.
+        assert!(!Held { state: State::Trying, ..fetching.clone() }.blames(&bad));
+        assert!(!Held { blamed: None, ..fetching }.blames(&bad));
+        let files = held(State::Failed, print("image = 'x:1'\nuser = 1", failed.good.image.as_deref(), None));
+        assert_eq!(files.blamed_image(), None, "it was the files");
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct Snapshots {
     /// In which boot of the host they were begun, by random(4)'s boot_id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// When, in milliseconds of that boot (CLOCK_BOOTTIME).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
 }
 
 /// How far they have come.
@@ -165,6 +168,7 @@ mod tests {
             at: "then".into(),
             settle: None,
             why: None,
+            blamed: None,
             tried: print(TEXT, "new"),
             good: Good::new(container(TEXT), "x.toml".into(), Some("old".into())),
             snapshot: label.map(str::to_owned),
@@ -188,6 +192,7 @@ mod tests {
             label: label.to_owned(),
             volumes: ["data".to_owned()].into(),
             boot: None,
+            at: None,
         };
         let half = before(mark, Some((&there, Stage::Restoring)), starts, is_good, live);
         assert_eq!(half, Before::Restore, "whatever starts, with any mark or none");

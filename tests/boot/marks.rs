@@ -270,9 +270,9 @@ fn left_alone_with(machine: &Machine, version: &str, command: &str) -> Result<()
     Ok(())
 }
 
-/// It was started long ago, as far as anybody can tell.
+/// It was ready long ago, as far as anybody can tell.
 fn long_ago(machine: &Machine) -> Result<()> {
-    machine.sh("sed -i 's/\"at\":[0-9]*/\"at\":1/' /run/wharf/restarts/below.json").map(drop)
+    machine.sh("sed -i 's/\"ready_at\":[0-9]*/\"ready_at\":1/' /run/wharf/restarts/below.json").map(drop)
 }
 
 fn told_to_end(stage: &mut Stage) -> Told {

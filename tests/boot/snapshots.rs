@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::apply::{gone, json, write};
-use super::containers::{DEBIAN, REDIS, import, property, until, with};
+use super::containers::{DEBIAN, REDIS, declare, import, property, until, with};
 use super::machine::{Context, Machine, Output, Recipe, Result};
 use super::pulled::HOST;
 use super::stage::{On, Stage, Story, Told, Untold, install_wharf, some_moment};
@@ -117,6 +117,38 @@ fn came_back(machine: &Machine, good: &str, before: &str) -> Result<String> {
     assert!(expected.contains(&now), "{now}, and before {before}");
     assert_eq!(runs(machine)?, good);
     Ok(now)
+}
+
+/// While another version is tried and nobody looks on, its file is away for a time: it is stopped, and has its data
+/// from before when it is back. Nobody else starts with those that are put back by half.
+fn away(machine: &Machine, tried: &str, good: &str) -> Result<()> {
+    let before = log(machine)?;
+    moves(machine, tried)?;
+    let update = machine.start("exec wharf update --settle 60s")?;
+    until(machine, "ls /var/lib/wharf/held/db.taken && grep -q 5 /var/lib/wharf/volumes/db/log")?;
+    machine.sh("kill -KILL $(cut -d' ' -f1 /run/wharf/apply.lock)")?;
+    update.rest();
+    machine.sh("mv /etc/wharf/containers/db.toml /root/db.toml")?;
+    let said = machine.run("wharf apply --settle 1s")?;
+    assert!(said.code == 0 && said.stdout.contains("db: stopped: no file declares it any more"), "{said:?}");
+    let said = machine.run("wharf apply --settle 1s")?;
+    let way = "to give that up: rm /var/lib/wharf/held/db.taken";
+    assert!(said.code == 0 && said.stderr.contains(way), "{said:?}");
+    machine.sh("ls /var/lib/wharf/held/db.json; mv /var/lib/wharf/held/db.{taken,restoring}")?;
+    let other = "image = 'debian:13'\nnetwork = 'none'\nautostart = false\nrestart = 'no'\n\
+                 [mounts]\n'/data' = { volume = 'db' }\n";
+    declare(machine, "other", other)?;
+    assert_ne!(machine.run("systemctl start other-container")?.code, 0);
+    let status = machine.run("systemctl status --no-pager --full other-container")?.stdout;
+    assert!(
+        status.contains("may be so by half") && status.contains("rm /var/lib/wharf/held/db.restoring"),
+        "{status}"
+    );
+    machine.sh("systemctl reset-failed other-container; rm /etc/wharf/containers/other.toml")?;
+    machine.sh("mv /root/db.toml /etc/wharf/containers/; systemctl daemon-reload; systemctl start db-container; sleep 0.3")?;
+    let last = before.rsplit(' ').next().unwrap_or(&before);
+    assert_eq!((runs(machine)?, log(machine)?), (good.to_owned(), format!("{before} {last}")));
+    Ok(())
 }
 
 /// No snapshot, and nothing that says that there is one.
@@ -460,6 +492,11 @@ fn killed(stage: &mut Stage) -> Told {
     assert_eq!((runs(machine)?, log(machine)?), (better.clone(), format!("{before} 2 2")));
     nothing_is_left(machine, &label)?;
 
+    away(machine, &well("5"), &better)?;
+    moves(machine, &well("2"))?;
+    machine.sh("wharf apply --settle 1s")?;
+    nothing_is_left(machine, "away")?;
+
     // Left alone for long, until the power went: what it has written since stays beside.
     let before_that = log(machine)?;
     moves(machine, &well("5"))?;
@@ -468,7 +505,7 @@ fn killed(stage: &mut Stage) -> Told {
     machine.sh("kill -KILL $(cut -d' ' -f1 /run/wharf/apply.lock)")?;
     update.rest();
     machine
-        .sh("touch -d '-1 hour' /var/lib/wharf/held/db.taken; systemctl restart db-container; sleep 0.3")?;
+        .sh("sed -i 's/\"boot\":\"[^\"]*/\"boot\":\"another/' /var/lib/wharf/held/db.taken; systemctl restart db-container; sleep 0.3")?;
     assert_eq!((runs(machine)?, log(machine)?), (better.clone(), format!("{before_that} 2")));
     let kept =
         machine.sh("cd /var/lib/wharf/volumes/.snapshots/db; cat */tree/log; ls | grep -c 'after$'")?;

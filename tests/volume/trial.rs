@@ -56,6 +56,7 @@ pub fn mark(root: &Path) -> Held {
         at: "then".into(),
         settle: None,
         why: None,
+        blamed: None,
         tried: print("new"),
         good: Good::new(container(), "x.toml".into(), Some(digest("old"))),
         snapshot: None,

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use wharf::held::{self, snapshots};
 use wharf::plan::held::{Held, PROVED};
-use wharf::plan::snapshot::{Before, Stage};
+use wharf::plan::snapshot::{Before, Snapshots, Stage};
 use wharf::volume::{self, How};
 
 use crate::child::VOLUME;
@@ -100,12 +100,16 @@ fn assert_put_back(place: &Place, what: &str) {
     assert_clean(place, what);
 }
 
-/// They were taken so long ago; with nothing, the clock is behind them.
+/// They were taken so long ago; with nothing, in another boot, as they were where this one is younger than that.
 fn dated(place: &Place, age: Option<Duration>) {
-    let file = fs::File::open(held::folder(&place.paths()).join("x.taken")).unwrap();
-    let now = SystemTime::now();
-    let then = age.map_or_else(|| now + Duration::from_secs(3600), |age| now - age);
-    file.set_modified(then).unwrap();
+    let path = held::folder(&place.paths()).join("x.taken");
+    let mut taken: Snapshots = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let age = age.map(|age| u64::try_from(age.as_millis()).unwrap());
+    match taken.at.zip(age).and_then(|(at, age)| at.checked_sub(age)) {
+        Some(at) => taken.at = Some(at),
+        None => taken.boot = Some("another".to_owned()),
+    }
+    fs::write(&path, serde_json::to_vec(&taken).unwrap()).unwrap();
 }
 
 /// What was tried has left its data in a snapshot of each volume, whole, which goes with this.
@@ -220,6 +224,14 @@ pub fn each_step(ground: Ground) {
         assert!(keeping.len() > restoring.len(), "{} {}", keeping.len(), restoring.len());
         assert_kept(&place, &format!("not killed, {age:?}"));
     }
+    // Somebody has said that it needn't be.
+    destroyed();
+    dated(&place, Some(PROVED));
+    let unkept = snapshots::unkept(&place.paths(), &container().name);
+    fs::write(&unkept, "").unwrap();
+    assert_eq!(start(&place.root(), "old").unwrap().1.after, None);
+    assert_eq!((read(&place, "given up"), unkept.exists()), ("old".to_owned(), false));
+    assert_clean(&place, "given up");
     destroyed();
     dated(&place, Some(PROVED));
     let keeping = calls(&place.root(), "old");

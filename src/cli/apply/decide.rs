@@ -195,6 +195,10 @@ fn wanted(view: View<'_>) -> Option<Step> {
             Some(mark) if is_put_back(mark) && !retry => {
                 return Some(Step::new(name, Action::Held, mark.reason()));
             }
+            // Another image was to be fetched, and isn't there yet.
+            Some(mark) if mark.state == State::Waiting && is_blamed(mark, *version) && !retry => {
+                return Some(Step::new(name, Action::Held, FAILED_BEFORE.to_owned()));
+            }
             Some(mark) => {
                 let why = match mark.state {
                     _ if is_put_back(mark) => Some("tried again".to_owned()),
@@ -240,12 +244,22 @@ fn wanted(view: View<'_>) -> Option<Step> {
     };
     // A job runs when its time comes.
     units.retain(|unit| if *unit == own { *kind == Kind::Service } else { view.is_down(unit) });
-    let failed = about.filter(|mark| matches!(mark.state, State::Failed | State::PuttingBack) && !retry);
+    let failed = about.filter(|mark| {
+        !retry && (matches!(mark.state, State::Failed | State::PuttingBack) || is_blamed(mark, *version))
+    });
     (!units.is_empty()).then(|| match failed {
         // Started, it would be what it falls back to.
+        Some(mark) if mark.state == State::Waiting => Step::new(name, Action::Held, FAILED_BEFORE.to_owned()),
         Some(mark) => Step::new(name, Action::Held, mark.reason()),
         None => Step { units, ..Step::new(name, Action::Start, why.to_owned()) },
     })
+}
+
+/// Why an image isn't tried whose successor was being fetched when that was cut off.
+const FAILED_BEFORE: &str = "its tag names an image that was tried before and has failed";
+
+fn is_blamed(mark: &Held, version: Option<&Fingerprint>) -> bool {
+    version.is_some_and(|version| mark.blames(version))
 }
 
 /// Whether nothing came of a trial: nothing of it has run, and the tag names what is good, as before. So it is where what
@@ -366,6 +380,7 @@ mod tests {
         retry: bool,
         own: bool,
         held: bool,
+        blamed: bool,
         other_socket: bool,
         was_job: bool,
         lost_timer: bool,
@@ -395,6 +410,7 @@ mod tests {
             at: "then".into(),
             settle: None,
             why: None,
+            blamed: None,
             tried: print(tried),
             good: Good::new(container(IMAGE), "x.toml".into(), Some("c".into())),
             snapshot: None,
@@ -402,9 +418,11 @@ mod tests {
     }
 
     fn of(case: Case<'_>) -> Option<Step> {
-        let Case { now, runs, units, ran, mark, retry, own, held, other_socket, was_job, lost_timer } = case;
+        let Case { now, runs, units, ran, mark, retry, own, held, blamed, other_socket, was_job, lost_timer } =
+            case;
         let running = runs.map(|text| running(text, held));
-        let mark = mark.map(|(state, text)| self::mark(state, text));
+        let blamed = blamed.then(|| "d".to_owned());
+        let mark = mark.map(|(state, text)| Held { blamed, ..self::mark(state, text) });
         let active = units.iter().map(|(unit, state)| (format!("x-container.{unit}"), (*state).to_owned()));
         let version = now.map(print);
         let now = now.map_or(Now::Gone, |text| Now::Said("x.toml".into(), Box::new(container(text))));
@@ -481,6 +499,28 @@ mod tests {
                     ..case()
                 },
                 "Restart: a `wharf apply` was ended before it had proved itself [x-container.service]",
+            ),
+            // An update was cut off while it fetched another one than what has failed.
+            (
+                Case {
+                    now: Some(edited),
+                    mark: Some((State::Waiting, edited)),
+                    held: true,
+                    blamed: true,
+                    ..case()
+                },
+                "Held: its tag names an image that was tried before and has failed [x-container.service]",
+            ),
+            (
+                Case {
+                    now: Some(edited),
+                    mark: Some((State::Waiting, edited)),
+                    held: true,
+                    blamed: true,
+                    retry: true,
+                    ..case()
+                },
+                "Restart: init [x-container.service]",
             ),
             // A mark of one's own: its image has moved and runs by itself already.
             (

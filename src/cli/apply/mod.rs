@@ -329,7 +329,7 @@ fn proved(
     let live = held::live(paths);
     let mut proved = Vec::new();
     for (name, mark) in marks.iter().filter(|(_, mark)| mark.is_orphaned(live.as_deref())) {
-        let (Some(running), Some(up)) = (running::find(paths, name)?, exec::up_for(paths, name)) else {
+        let (Some(running), Some(up)) = (running::find(paths, name)?, exec::ready_for(paths, name)) else {
             continue;
         };
         let print = fingerprint(&running, settings);
@@ -477,6 +477,8 @@ pub(in crate::cli) fn look(
                 };
                 if is_moot || is_stale(paths, mark, &now, version) {
                     scene.stale.push(name);
+                } else if matches!(now, Now::Gone) {
+                    tell_owed(paths, &name, mark);
                 }
             }
         }
@@ -499,16 +501,27 @@ pub(in crate::cli) fn look(
         };
         if is_stale(paths, Some(mark), &now, version.as_ref()) {
             scene.stale.push(name.clone());
+        } else if matches!(now, Now::Gone) {
+            tell_owed(paths, name, Some(mark));
         }
     }
     Ok(scene)
+}
+
+/// Says of what no file declares that its data are still to be put back, and how that is given up.
+fn tell_owed(paths: &Paths, name: &ContainerName, mark: Option<&Held>) {
+    let Some(owed) = mark.and_then(|mark| held::snapshots::owed_to(paths, name, Some(mark)).ok()?) else {
+        return;
+    };
+    complain(&format!("{name}: {}; to give that up: rm {}\n", owed.words(), owed.file.display()));
 }
 
 /// Whether a mark is left of what is nobody's any more: gone, with nothing to be done about it, or another version. One
 /// whose snapshots aren't restored yet stays until a start has seen to them.
 fn is_stale(paths: &Paths, mark: Option<&Held>, now: &Now, version: Option<&Fingerprint>) -> bool {
     mark.is_some_and(|mark| match now {
-        Now::Gone => true,
+        // Its files may only be away for a while.
+        Now::Gone => matches!(held::snapshots::owed_to(paths, mark.name(), Some(mark)), Ok(None)),
         Now::Broken(_) => false,
         Now::Said(..) => {
             let is_of = |version: &Fingerprint| mark.is_about(version) || mark.blames(version);

@@ -39,12 +39,14 @@ pub(super) enum Unproved {
     Failed(String),
     /// Somebody else has interfered, and nothing is known of it.
     Others(String),
+    /// Something was stopped for it, and then systemd was away: what ran is brought back, and nothing is known of it.
+    Lost(String),
 }
 
 impl Unproved {
     pub(super) fn words(self) -> String {
         match self {
-            Self::Failed(why) | Self::Others(why) => why,
+            Self::Failed(why) | Self::Others(why) | Self::Lost(why) => why,
         }
     }
 }
@@ -265,7 +267,7 @@ mod tests {
                 None => "goes on".to_owned(),
                 Some(Ok(())) => "well".to_owned(),
                 Some(Err(Unproved::Failed(why))) => format!("failed: {why}"),
-                Some(Err(Unproved::Others(why))) => format!("others: {why}"),
+                Some(Err(Unproved::Others(why) | Unproved::Lost(why))) => format!("others: {why}"),
             }
         };
         assert_eq!(of("", ("active", "running"), 0, 4), "goes on");

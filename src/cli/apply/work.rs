@@ -165,7 +165,8 @@ impl Work<'_> {
         drop(lock);
         // What wasn't tried runs as before, at its next start too.
         if outcomes.values().any(|outcome| matches!(outcome, Outcome::NotTried(_))) {
-            systemd.reload()?;
+            // systemd may have been executed anew since, and the connection with it.
+            present()?.reload()?;
         }
         Ok(outcomes)
     }
@@ -190,6 +191,7 @@ impl Work<'_> {
             at: now(),
             settle: self.settle.map(|time| time.as_secs()),
             why: None,
+            blamed: None,
             tried: version.clone(),
             good,
             snapshot: None,
@@ -229,6 +231,14 @@ impl Work<'_> {
         // Declared again, it is new, and nothing that somebody has stopped.
         exec::forget_starts(self.paths, &step.name);
         let forgotten = last_good::forget(self.paths, &step.name);
+        let mark = self.scene.marks.get(&step.name);
+        let owed = match held::snapshots::owed_to(self.paths, &step.name, mark) {
+            Ok(owed) => owed,
+            Err(error) => return Outcome::Failed(format!("it is stopped, but {}", chain(&error))),
+        };
+        if let Some(owed) = owed.filter(|_| mark.is_some()) {
+            return Outcome::Applied(format!("stopped: {}", owed.words()));
+        }
         match forgotten.and_then(|()| held::forget(self.paths, &step.name)) {
             Ok(()) => Outcome::Applied("stopped".to_owned()),
             Err(error) => {
@@ -375,11 +385,12 @@ impl Work<'_> {
             None => None,
         };
         let began = Instant::now();
-        let why = match self.attempt(&systemd, step, mark.as_ref(), began) {
+        let (why, is_lost) = match self.attempt(&systemd, step, mark.as_ref(), began) {
             Ok(ready) => return self.proved(step, ready),
             // It keeps its mark, and falls back at its next start: nobody knows how it does.
             Err(Unproved::Others(why)) => return Outcome::NotTried(why),
-            Err(Unproved::Failed(why)) => why,
+            Err(Unproved::Failed(why)) => (why, false),
+            Err(Unproved::Lost(why)) => (why, true),
         };
         let Some(mut mark) = mark else { return Outcome::Failed(why) };
         // Its tag may have moved on once more by then: it is that one which failed.
@@ -387,9 +398,10 @@ impl Work<'_> {
             mark.tried.image = Some(image);
         }
         // It never runs without, so nothing of it has run, and nothing is known of it.
-        let is_untried = mark.snapshot.is_some()
-            && mark.tried.image != mark.good.image
-            && !held::snapshots::are_taken(self.paths, &mark);
+        let is_untried = is_lost
+            || mark.snapshot.is_some()
+                && mark.tried.image != mark.good.image
+                && !held::snapshots::are_taken(self.paths, &mark);
         match self.put_back(step, mark, &why, is_untried, reload) {
             Ok(()) => Outcome::RolledBack(why),
             Err(then) => Outcome::Failed(format!("{why}; and {then}")),
@@ -439,16 +451,21 @@ impl Work<'_> {
     ) -> Result<String, Unproved> {
         // What was stopped for it is brought back, whoever is away.
         let mut is_stopped = false;
-        let failed = |error: BusError, is_stopped: bool| match error.is_away() && !is_stopped {
-            true => Unproved::Others(chain(&error)),
-            false => Unproved::Failed(chain(&error)),
+        let failed = |error: BusError, is_stopped: bool| match (error.is_away(), is_stopped) {
+            (true, false) => Unproved::Others(chain(&error)),
+            (true, true) => Unproved::Lost(chain(&error)),
+            (false, _) => Unproved::Failed(chain(&error)),
         };
         let own = |unit: &String| *unit == step.unit;
         let container = self.scene.said.get(&step.name).map(|(container, _)| container);
         if self.is_elsewhere(step, mark) {
             let wanted = container.is_some_and(|container| container.socket.is_some());
-            sockets_anew(systemd, &step.name, wanted).map_err(Unproved::Failed)?;
+            // It stops what runs before anything else.
             is_stopped = true;
+            sockets_anew(systemd, &step.name, wanted).map_err(|error| match error {
+                NotAnew::Bus(error) => failed(error, is_stopped),
+                NotAnew::Said(why) => Unproved::Failed(why),
+            })?;
         }
         for unit in &step.stops {
             is_stopped = true;
@@ -525,7 +542,11 @@ impl Work<'_> {
         let sockets = match self.is_elsewhere(step, Some(mark)) {
             true => sockets_anew(systemd, &step.name, mark.good.container.socket.is_some()),
             false => Ok(()),
-        };
+        }
+        .map_err(|error| match error {
+            NotAnew::Bus(error) => chain(&error),
+            NotAnew::Said(why) => why,
+        });
         let (job, before) = restart(systemd, &step.unit).map_err(|error| not(chain(&error)))?;
         let watched = Watched::of(Some(&mark.good.container), Some(AGAIN));
         prove(systemd, &step.unit, &job, before, watched).map_err(|unproved| not(unproved.words()))?;
@@ -549,17 +570,31 @@ impl Work<'_> {
 
 /// A socket that is up keeps listening where it did, and systemd starts none while what it would start runs: so that is
 /// stopped as well, whether it had sockets before or not. The sockets go first, as a client would have it start again.
-fn sockets_anew(systemd: &Systemd, name: &ContainerName, wanted: bool) -> Result<(), String> {
+fn sockets_anew(systemd: &Systemd, name: &ContainerName, wanted: bool) -> Result<(), NotAnew> {
     let socket = socket_unit(name);
     for unit in [&socket, &name.unit()] {
-        systemd.stop(unit).map_err(|error| chain(&error))?;
+        systemd.stop(unit)?;
     }
     if !wanted {
         return Ok(());
     }
-    match systemd.start(&socket).map_err(|error| chain(&error))?.as_str() {
+    match systemd.start(&socket)?.as_str() {
         "done" => Ok(()),
-        other => Err(format!("systemd says of the start of {socket}: {other}")),
+        other => Err(NotAnew::Said(format!("systemd says of the start of {socket}: {other}"))),
+    }
+}
+
+/// Why sockets don't listen anew.
+enum NotAnew {
+    /// systemd can't be asked.
+    Bus(BusError),
+    /// It can't start them.
+    Said(String),
+}
+
+impl From<BusError> for NotAnew {
+    fn from(error: BusError) -> Self {
+        Self::Bus(error)
     }
 }
 

@@ -357,8 +357,13 @@ impl Ask<'_> {
     fn is_edited(&self, name: &ContainerName, container: &Container) -> bool {
         let Some(running) = self.running.get(name) else { return false };
         if running.held.is_some() {
+            let settings = &self.everything.settings.settings;
+            let version = held::fingerprint(self.paths, container, &plan::trust(container, settings));
             let mark = held::find(self.paths, name).ok().flatten();
-            return mark.is_some_and(|mark| !mark.is_good(container));
+            // What `wharf apply` has tried already waits for nobody: the image may be what was bad.
+            let was_tried =
+                |mark: &Held| mark.blamed_image().is_some() && mark.tried.declared == version.declared;
+            return mark.is_some_and(|mark| !mark.is_good(container) && !was_tried(&mark));
         }
         let now = Now::Said(running.source.clone(), Box::new(container.clone()));
         let row = compared(running, &now, |container| beside_files(self.paths, self.store, container));
@@ -490,6 +495,7 @@ impl Ask<'_> {
                     at: Timestamp::now().to_string(),
                     settle: settle.map(|time| time.as_secs()),
                     why: None,
+                    blamed: before.and_then(Held::blamed_image).map(str::to_owned),
                     // Whichever it will be.
                     tried: Fingerprint { image: None, ..version },
                     good,
