@@ -16,9 +16,6 @@ use crate::running::{self, Running};
 use crate::spec::ContainerName;
 use crate::transient;
 
-/// The drop-ins of all containers are in the folder of this name.
-const FOR_ALL: &str = "container";
-
 /// How a container uses a volume.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub(super) struct Use {
@@ -53,13 +50,13 @@ impl Users {
         let listing = generate::list(paths);
         let mut good = BTreeSet::new();
         for (name, found) in &listing.containers {
-            let files = generate::read(paths, &listing, name, found);
-            if let Some(container) = files.and_then(|files| plan::check(&files).container) {
+            let Some(files) = generate::read(paths, &listing, name, found) else { continue };
+            if let Some(container) = plan::check(&files).container {
                 uses(&container, &mut users.declared);
-                good.insert(name.to_string());
+                good.extend(files.drop_ins.iter().chain([&files.main]).map(|source| source.path.clone()));
             }
         }
-        users.other_files(paths, &good);
+        users.files(paths, &good);
         let records = running::all(paths);
         for running in
             records.map_err(|source| VolumesError::Users { path: paths.shown(&paths.running()), source })?
@@ -82,33 +79,26 @@ impl Users {
         Ok(users)
     }
 
-    /// What is in all files that aren't those of a container as it would be started: those with mistakes, those that are
-    /// masked and may come back, those that no container can be called by, drop-ins without a file. Every text in them
-    /// counts.
-    fn other_files(&mut self, paths: &Paths, good: &BTreeSet<String>) {
+    /// What is in all files. Of `good` ones, which make a container as it would be started, only what is mounted: a
+    /// drop-in may be in the way of that, and go tomorrow. Of the others every text counts: of those with mistakes, those
+    /// that another takes the place of or masks, those that no container can be called by, drop-ins without a file.
+    fn files(&mut self, paths: &Paths, good: &BTreeSet<PathBuf>) {
         for folder in paths.search().map(|above| above.join("containers")) {
             for (file, path) in self.entries(paths, &folder) {
-                let (stem, files) = if let Some(stem) = file.strip_suffix(".toml.d") {
+                let files = if file.ends_with(".toml.d") {
                     let drop_ins = self.entries(paths, &path).into_iter();
-                    (
-                        stem,
-                        drop_ins.filter(|(file, _)| file.ends_with(".toml")).map(|(_, path)| path).collect(),
-                    )
-                } else if let Some(stem) = file.strip_suffix(".toml") {
-                    (stem, vec![path])
+                    drop_ins.filter(|(file, _)| file.ends_with(".toml")).map(|(_, path)| path).collect()
+                } else if file.ends_with(".toml") {
+                    vec![path]
                 } else {
                     continue;
                 };
-                // Those for all are in each of them.
-                if good.contains(stem) || (stem == FOR_ALL && !good.is_empty()) {
-                    continue;
-                }
-                files.iter().for_each(|path| self.file(paths, path));
+                files.iter().for_each(|path| self.file(paths, path, good.contains(&paths.shown(path))));
             }
         }
     }
 
-    fn file(&mut self, paths: &Paths, path: &Path) {
+    fn file(&mut self, paths: &Paths, path: &Path, is_good: bool) {
         let whose = paths.shown(path).display().to_string();
         // Of a mask, a device, there is nothing to read; a pipe would be waited for.
         let text = match fs::metadata(path) {
@@ -119,6 +109,9 @@ impl Users {
         };
         let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
         match text.map(|text| text.parse::<toml::Table>()) {
+            Ok(Ok(table)) if is_good => {
+                table.get("mounts").into_iter().for_each(|mounts| texts(mounts, &whose, &mut self.texts));
+            }
             Ok(Ok(table)) => texts(&toml::Value::Table(table), &whose, &mut self.texts),
             Ok(Err(_)) | Err(_) => self.unreadable.push((whose, "wharf check")),
         }
@@ -313,6 +306,8 @@ mod tests {
             ("etc/wharf/containers/gone.toml.d/a.toml", "[mounts]\n'/a' = { volume = 'alone' }\n".to_owned()),
             ("usr/lib/wharf/containers/db.toml", with("vendors")),
             ("etc/wharf/containers/db.toml", with("db")),
+            ("etc/wharf/containers/web.toml", with("base") + "[environment]\nA = 'word'\n"),
+            ("etc/wharf/containers/web.toml.d/1.toml", "[mounts]\n'/a' = { volume = 'new' }\n".to_owned()),
         ] {
             write(path, &text);
         }
@@ -320,12 +315,17 @@ mod tests {
             .expect("linked");
         let users = Users::of(&Paths::new(root.path())).expect("read");
         assert!(users.unreadable.is_empty(), "{:?}", users.unreadable);
-        for volume in ["masked", "linked", "nameless", "alone", "db"] {
+        for volume in ["masked", "linked", "nameless", "alone", "db", "vendors", "base", "new"] {
             assert!(users.why_kept(volume).is_some(), "{volume}");
         }
         let why = users.why_kept("masked");
         assert_eq!(why.as_deref(), Some("/usr/lib/wharf/containers/masked.toml may name it"));
-        // What has another file in its place is nobody's.
-        assert_eq!(users.why_kept("vendors"), None);
+        // A file in its place, or a drop-in over it, may go.
+        let why = users.why_kept("vendors");
+        assert_eq!(why.as_deref(), Some("/usr/lib/wharf/containers/db.toml may name it"));
+        let why = users.why_kept("base");
+        assert_eq!(why.as_deref(), Some("/etc/wharf/containers/web.toml may name it"));
+        // Of a good file only mounts are volumes.
+        assert_eq!(users.why_kept("word"), None);
     }
 }
