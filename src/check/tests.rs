@@ -15,6 +15,19 @@ fn errors(checked: &Checked) -> Vec<&Finding> {
     checked.findings.iter().filter(|finding| finding.level == Level::Error).collect()
 }
 
+/// All that is found in a container file, in one text.
+fn said(text: &str) -> String {
+    report::render(&checked("x", text).findings, report::Style::Plain)
+}
+
+#[test]
+fn a_volume_isnt_bound_by_its_path() {
+    let bind = |path: &str| said(&format!("image = \"a\"\n[mounts]\n\"/a\" = {{ bind = \"{path}\" }}\n"));
+    assert!(bind("/var/lib/wharf/volumes/db/").contains("write volume = \"db\""));
+    assert_eq!(bind("/var/lib/wharf/volumes/db/below"), "");
+    assert_eq!(bind("/var/lib/wharf/volumes"), "");
+}
+
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");
