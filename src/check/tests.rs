@@ -28,6 +28,16 @@ fn a_volume_isnt_bound_by_its_path() {
     assert_eq!(bind("/var/lib/wharf/volumes"), "");
 }
 
+#[test]
+fn keys_among_variables() {
+    let text = "image = \"a\"\n[environment]\nUSER = \"a\"\nhttp_proxy = \"b\"\nuser = \"www-data\"\nsnapshot = true\n";
+    let said = said(text);
+    for key in ["user", "snapshot"] {
+        assert!(said.contains(&format!("`{key}` is a variable here")), "{said}");
+    }
+    assert_eq!(said.matches("warning").count(), 2, "{said}");
+}
+
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");
