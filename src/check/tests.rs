@@ -38,6 +38,21 @@ fn keys_among_variables() {
     assert_eq!(said.matches("warning").count(), 2, "{said}");
 }
 
+#[test]
+fn signals_that_end_nothing() {
+    for (signal, is_refused) in [
+        ("SIGSTOP", true),
+        ("19", true),
+        ("CONT", true),
+        ("SIGCHLD", true),
+        ("SIGKILL", false),
+        ("SIGWINCH", false),
+    ] {
+        let said = said(&format!("image = \"a\"\nstop.signal = \"{signal}\"\n"));
+        assert_eq!(said.contains("asks no program to end"), is_refused, "{signal}: {said}");
+    }
+}
+
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");
