@@ -104,6 +104,22 @@ fn drop_ins_with_another_end() {
 }
 
 #[test]
+fn what_is_trusted_by_its_digest_has_one() {
+    let root = root_with(&["web"]);
+    put(root.path(), "../wharf.toml", "trust.policy = \"digest\"\n");
+    for args in [&["check"][..], &["check", "web"]] {
+        let (code, out, _) = under(root.path(), args);
+        assert!(code == 1 && out.contains("nginx:1.26 is not pinned to a digest"), "{args:?}: {out}");
+        assert!(out.contains("web.toml:1:9"), "{out}");
+    }
+    let image =
+        format!("image = \"nginx:1.26\"\nfrom = \"/srv/x.tar\"\ndigest = \"sha256:{}\"\n", "a".repeat(64));
+    put(root.path(), "../images/nginx.toml", &image);
+    assert_eq!(under(root.path(), &["check", "web"]).0, 0);
+    assert_eq!(under(root.path(), &["check"]).0, 0);
+}
+
+#[test]
 fn check_takes_images_and_settings() {
     let root = root_with(&[]);
     let write = |path: &str, text: &str| {
