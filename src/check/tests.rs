@@ -53,6 +53,19 @@ fn signals_that_end_nothing() {
     }
 }
 
+#[test]
+fn nothing_is_published_at_a_link() {
+    for (publish, is_refused) in [
+        ("[fe80::1]:80:80", true),
+        ("169.254.1.1:80:80", true),
+        ("192.168.1.1:80:80", false),
+        ("[2001:db8::1]:80:80", false),
+    ] {
+        let said = said(&format!("image = \"a\"\npublish = [\"{publish}\"]\n"));
+        assert_eq!(said.contains("nothing can be published at"), is_refused, "{publish}: {said}");
+    }
+}
+
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");
