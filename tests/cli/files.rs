@@ -120,6 +120,22 @@ fn what_is_trusted_by_its_digest_has_one() {
 }
 
 #[test]
+fn a_template_shares_no_volume() {
+    let root = root_with(&[]);
+    let text = "image = \"a\"\nsnapshot = true\nmounts.\"/data\" = { volume = \"data\" }\n";
+    put(root.path(), "a@.toml", text);
+    put(root.path(), "a@b.toml.d/1.toml", "description = \"b\"\n");
+    let (_, out, _) = under(root.path(), &["check"]);
+    assert!(!out.contains("alone"), "{out}");
+    put(root.path(), "c.toml", text);
+    let (_, out, _) = under(root.path(), &["check"]);
+    assert!(
+        out.contains("updates of c are refused while a@b runs") && !out.contains("while a@ runs"),
+        "{out}"
+    );
+}
+
+#[test]
 fn check_takes_images_and_settings() {
     let root = root_with(&[]);
     let write = |path: &str, text: &str| {
