@@ -105,15 +105,25 @@ fn target<T: std::str::FromStr<Err = TargetError>>(rules: &mut Rules<'_>, key: &
         (TargetError::Encrypted, _) => {
             "ask a port without TLS, or write a `command` with a client of the image's".to_owned()
         }
-        (TargetError::Host, "tcp") if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() => {
+        (TargetError::Host, "tcp") if text.parse::<u16>().is_ok_and(|port| port > 0) => {
             format!("write \"localhost:{text}\"")
         }
-        (TargetError::Scheme, _) => format!("write \"http://{text}\""),
+        (TargetError::Scheme, _) => {
+            whole(text).map_or_else(|| PAGE.to_owned(), |whole| format!("write \"{whole}\""))
+        }
         (_, "tcp") => "for example: tcp = \"127.0.0.1:5432\"".to_owned(),
-        _ => "for example: http = \"http://localhost:8080/healthz\"".to_owned(),
+        _ => PAGE.to_owned(),
     };
     rules.error(place, format!("`{key}`: {error}"), hint);
     None
+}
+
+const PAGE: &str = "for example: http = \"http://localhost:8080/healthz\"";
+
+/// The address of a page, of what may be the end of one.
+fn whole(text: &str) -> Option<String> {
+    let lead = if text.starts_with('/') { "http://localhost" } else { "http://" };
+    Some(format!("{lead}{text}")).filter(|whole| whole.parse::<HttpTarget>().is_ok())
 }
 
 fn of_image(rules: &mut Rules<'_>) -> Option<HealthCheck> {

@@ -66,6 +66,22 @@ fn nothing_is_published_at_a_link() {
     }
 }
 
+#[test]
+fn hints_are_no_mistakes() {
+    for (line, hint) in [
+        ("health.http = \"/healthz\"", "write \"http://localhost/healthz\""),
+        ("health.http = \"localhost:8080\"", "write \"http://localhost:8080\""),
+        ("health.http = \"unix:///run/x\"", "for example: http = \"http://localhost:8080/healthz\""),
+        ("health.http = \"\"", "for example: http = \"http://localhost:8080/healthz\""),
+        ("health.tcp = \"70000\"", "for example: tcp = \"127.0.0.1:5432\""),
+        ("limits.memory = \"0\"", "for example: \"512M\"; leave it out"),
+        ("limits.memory = \"512\"", "did you mean \"512M\"?"),
+    ] {
+        let said = said(&format!("image = \"a\"\n{line}\n"));
+        assert!(said.contains(&format!("hint: {hint}")), "{line}: {said}");
+    }
+}
+
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");
