@@ -1,9 +1,10 @@
 //! `[health]`, and `ready`, which may wait for it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Health, HealthCheck, OnFailure, Restart, Rules, plain, process, template};
-use crate::report::Place;
+use crate::report::{Finding, Place};
 use crate::spec::{Data, HttpTarget, TargetError, TcpTarget, duration, show_duration};
 
 /// The keys that say what is checked.
@@ -51,8 +52,8 @@ fn check(rules: &mut Rules<'_>, table: &Place) -> Option<HealthCheck> {
             None
         }
         ["command"] => command(rules),
-        ["http"] => target::<HttpTarget>(rules, "http").map(HealthCheck::Http),
-        ["tcp"] => target::<TcpTarget>(rules, "tcp").map(HealthCheck::Tcp),
+        ["http"] => target(rules, "http", |page: &HttpTarget| page.at).map(HealthCheck::Http),
+        ["tcp"] => target(rules, "tcp", |port: &TcpTarget| *port).map(HealthCheck::Tcp),
         ["image"] => of_image(rules),
         [first, others @ ..] => {
             for other in others {
@@ -89,7 +90,11 @@ fn command(rules: &mut Rules<'_>) -> Option<HealthCheck> {
 const EXAMPLE: &str = "for example: command = [\"pg_isready\", \"-q\"]";
 
 /// A text that is such a place, once a template's `%i` stands for something.
-fn target<T: std::str::FromStr<Err = TargetError>>(rules: &mut Rules<'_>, key: &str) -> Option<String> {
+fn target<T: std::str::FromStr<Err = TargetError>>(
+    rules: &mut Rules<'_>,
+    key: &str,
+    at: impl Fn(&T) -> TcpTarget,
+) -> Option<String> {
     let (text, place) = rules.text(&format!("health.{key}"))?;
     // A stray per cent sign has been told.
     let plain = match rules.name.as_str().contains('@') {
@@ -98,7 +103,12 @@ fn target<T: std::str::FromStr<Err = TargetError>>(rules: &mut Rules<'_>, key: &
         false => text.to_owned(),
     };
     let error = match plain.parse::<T>() {
-        Ok(_) => return Some(text.to_owned()),
+        Ok(target) => {
+            if let Some(address) = at(&target).elsewhere() {
+                elsewhere(rules, address, place);
+            }
+            return Some(text.to_owned());
+        }
         Err(error) => error,
     };
     let hint = match (error, key) {
@@ -124,6 +134,17 @@ const PAGE: &str = "for example: http = \"http://localhost:8080/healthz\"";
 fn whole(text: &str) -> Option<String> {
     let lead = if text.starts_with('/') { "http://localhost" } else { "http://" };
     Some(format!("{lead}{text}")).filter(|whole| whole.parse::<HttpTarget>().is_ok())
+}
+
+/// With a check of another machine, what is down there restarts the container here.
+fn elsewhere(rules: &mut Rules<'_>, address: IpAddr, place: &Place) {
+    rules.findings.push(
+        Finding::warning(
+            place.clone(),
+            format!("a check asks the container itself, and {address} may be another machine"),
+        )
+        .hint("write localhost; whether others are up is a matter of `links`, or of a `command`"),
+    );
 }
 
 fn of_image(rules: &mut Rules<'_>) -> Option<HealthCheck> {

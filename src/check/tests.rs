@@ -82,6 +82,21 @@ fn hints_are_no_mistakes() {
     }
 }
 
+#[test]
+fn checks_of_other_machines() {
+    for (line, is_elsewhere) in [
+        ("http = \"http://8.8.8.8/\"", true),
+        ("tcp = \"10.0.0.1:53\"", true),
+        ("tcp = \"[2001:db8::1]:53\"", true),
+        ("tcp = \"127.0.0.2:53\"", false),
+        ("http = \"http://[::1]/\"", false),
+        ("tcp = \"localhost:53\"", false),
+    ] {
+        let said = said(&format!("image = \"a\"\nhealth.{line}\n"));
+        assert_eq!(said.contains("may be another machine"), is_elsewhere, "{line}: {said}");
+    }
+}
+
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");
