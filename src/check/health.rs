@@ -229,3 +229,23 @@ fn own_watchdog(rules: &mut Rules<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::keys::CONTAINER;
+
+    #[test]
+    fn bounds_are_told() {
+        let says = |key: &str, words: &str| {
+            let doc = CONTAINER.find(key).expect(key).doc;
+            assert!(doc.contains(words), "{key}: {doc}");
+        };
+        assert_eq!(MOST, Duration::from_secs(24 * 60 * 60));
+        let times = format!("{} to a day", show_duration(LEAST));
+        says("health.interval", &times);
+        says("health.timeout", &times);
+        says("health.start-period", "a day at most");
+        says("health.retries", &format!("1 to {MOST_RETRIES}"));
+    }
+}
