@@ -709,9 +709,9 @@ pub const KEYS: &[Key] = &[
     key(
         "stop.timeout",
         Kind::Duration,
-        Default::Words("systemd's, 90s as a rule"),
+        Default::Words("90s; with `signal`, or with `rootfs`, systemd's"),
         "stop.timeout = \"5s\"",
-        "The time after which what is left is killed.",
+        "The time after which what is left is killed. With neither this nor `signal`, a container of an image has 90s whatever `DefaultTimeoutStopSec=` says.",
     ),
     key(
         "survive-soft-reboot",
