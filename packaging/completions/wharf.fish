@@ -132,12 +132,12 @@ complete -c wharf -n "__fish_wharf_using_subcommand run" -l group -d 'The group 
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.command -l health-cmd -d 'The check: a program of the image that ends with 0 where all is well' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.http -d 'The check: a page that is answered with a status of 200 to 399, by plain HTTP and at an address of the container itself' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.image -d 'The check is the image\'s own HEALTHCHECK, with its times where these files have none' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.interval -d 'The time from the end of a check to the next' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.interval -d 'The time from the end of a check to the next, 100ms to a day' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.on-failure -d 'What an unhealthy container comes to: systemd stops it and starts it again by restart, or it is stopped for good, or it is only said [restart, stop, none]' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.retries -d 'How many checks in a row must fail before the container counts as unhealthy' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.start-period -d 'The time after a start in which failed checks don\'t count, unless one has passed' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.retries -d 'How many checks in a row must fail before the container counts as unhealthy, 1 to 1000' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.start-period -d 'The time after a start in which failed checks don\'t count, unless one has passed; a day at most' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.tcp -d 'The check: a port that takes connections' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.timeout -d 'The time after which a check is killed, with its process group, and counts as failed' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.timeout -d 'The time after which a check is killed, with its process group, and counts as failed, 100ms to a day' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l hostname -d 'The host name inside' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l init -d 'Keeps a small init as the container\'s process 1; it passes signals on and reaps' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l limits.cpu -d 'CPU time, in per cent of one CPU (CPUQuota=)' -r

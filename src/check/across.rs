@@ -276,11 +276,13 @@ fn same_volumes(all: &All<'_>) -> Found {
         checked.container.as_ref().is_some_and(|container| container.mounts.iter().any(is))
     };
     let mut found = Found::new();
-    for (name, checked) in all {
+    // A template never runs; of its instances, those that have files are here.
+    let all: Vec<_> = all.iter().filter(|(name, _)| !name.is_template()).collect();
+    for (name, checked) in &all {
         let container = checked.container.as_ref().filter(|container| container.snapshot);
         let Some((container, place)) = container.zip(checked.connections.snapshot.as_ref()) else { continue };
         for volume in container.writes_to() {
-            let Some((other, _)) = all.iter().find(|(other, of)| other != &name && has(of, volume)) else {
+            let Some((other, _)) = all.iter().find(|(other, of)| other != name && has(of, volume)) else {
                 continue;
             };
             let finding = Finding::warning(
@@ -291,7 +293,7 @@ fn same_volumes(all: &All<'_>) -> Found {
                 "updates of {name} are refused while {other} runs, as its data would be put back too: give one of \
                  them a volume of its own, or leave `snapshot` out"
             ));
-            found.push(((*name).clone(), finding));
+            found.push(((**name).clone(), finding));
         }
     }
     found

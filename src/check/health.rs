@@ -1,9 +1,10 @@
 //! `[health]`, and `ready`, which may wait for it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Health, HealthCheck, OnFailure, Restart, Rules, plain, process, template};
-use crate::report::Place;
+use crate::report::{Finding, Place};
 use crate::spec::{Data, HttpTarget, TargetError, TcpTarget, duration, show_duration};
 
 /// The keys that say what is checked.
@@ -51,8 +52,8 @@ fn check(rules: &mut Rules<'_>, table: &Place) -> Option<HealthCheck> {
             None
         }
         ["command"] => command(rules),
-        ["http"] => target::<HttpTarget>(rules, "http").map(HealthCheck::Http),
-        ["tcp"] => target::<TcpTarget>(rules, "tcp").map(HealthCheck::Tcp),
+        ["http"] => target(rules, "http", |page: &HttpTarget| page.at).map(HealthCheck::Http),
+        ["tcp"] => target(rules, "tcp", |port: &TcpTarget| *port).map(HealthCheck::Tcp),
         ["image"] => of_image(rules),
         [first, others @ ..] => {
             for other in others {
@@ -89,7 +90,11 @@ fn command(rules: &mut Rules<'_>) -> Option<HealthCheck> {
 const EXAMPLE: &str = "for example: command = [\"pg_isready\", \"-q\"]";
 
 /// A text that is such a place, once a template's `%i` stands for something.
-fn target<T: std::str::FromStr<Err = TargetError>>(rules: &mut Rules<'_>, key: &str) -> Option<String> {
+fn target<T: std::str::FromStr<Err = TargetError>>(
+    rules: &mut Rules<'_>,
+    key: &str,
+    at: impl Fn(&T) -> TcpTarget,
+) -> Option<String> {
     let (text, place) = rules.text(&format!("health.{key}"))?;
     // A stray per cent sign has been told.
     let plain = match rules.name.as_str().contains('@') {
@@ -98,22 +103,48 @@ fn target<T: std::str::FromStr<Err = TargetError>>(rules: &mut Rules<'_>, key: &
         false => text.to_owned(),
     };
     let error = match plain.parse::<T>() {
-        Ok(_) => return Some(text.to_owned()),
+        Ok(target) => {
+            if let Some(address) = at(&target).elsewhere() {
+                elsewhere(rules, address, place);
+            }
+            return Some(text.to_owned());
+        }
         Err(error) => error,
     };
     let hint = match (error, key) {
         (TargetError::Encrypted, _) => {
             "ask a port without TLS, or write a `command` with a client of the image's".to_owned()
         }
-        (TargetError::Host, "tcp") if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() => {
+        (TargetError::Host, "tcp") if text.parse::<u16>().is_ok_and(|port| port > 0) => {
             format!("write \"localhost:{text}\"")
         }
-        (TargetError::Scheme, _) => format!("write \"http://{text}\""),
+        (TargetError::Scheme, _) => {
+            whole(text).map_or_else(|| PAGE.to_owned(), |whole| format!("write \"{whole}\""))
+        }
         (_, "tcp") => "for example: tcp = \"127.0.0.1:5432\"".to_owned(),
-        _ => "for example: http = \"http://localhost:8080/healthz\"".to_owned(),
+        _ => PAGE.to_owned(),
     };
     rules.error(place, format!("`{key}`: {error}"), hint);
     None
+}
+
+const PAGE: &str = "for example: http = \"http://localhost:8080/healthz\"";
+
+/// The address of a page, of what may be the end of one.
+fn whole(text: &str) -> Option<String> {
+    let lead = if text.starts_with('/') { "http://localhost" } else { "http://" };
+    Some(format!("{lead}{text}")).filter(|whole| whole.parse::<HttpTarget>().is_ok())
+}
+
+/// With a check of another machine, what is down there restarts the container here.
+fn elsewhere(rules: &mut Rules<'_>, address: IpAddr, place: &Place) {
+    rules.findings.push(
+        Finding::warning(
+            place.clone(),
+            format!("a check asks the container itself, and {address} may be another machine"),
+        )
+        .hint("write localhost; whether others are up is a matter of `links`, or of a `command`"),
+    );
 }
 
 fn of_image(rules: &mut Rules<'_>) -> Option<HealthCheck> {
@@ -196,5 +227,25 @@ fn own_watchdog(rules: &mut Rules<'_>) {
         if let Some(entry) = rules.get(&format!("systemd.Service.{name}")) {
             rules.error(&entry.key, format!("{name}= can't be set beside [health], which sets it"), hint);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::keys::CONTAINER;
+
+    #[test]
+    fn bounds_are_told() {
+        let says = |key: &str, words: &str| {
+            let doc = CONTAINER.find(key).expect(key).doc;
+            assert!(doc.contains(words), "{key}: {doc}");
+        };
+        assert_eq!(MOST, Duration::from_secs(24 * 60 * 60));
+        let times = format!("{} to a day", show_duration(LEAST));
+        says("health.interval", &times);
+        says("health.timeout", &times);
+        says("health.start-period", "a day at most");
+        says("health.retries", &format!("1 to {MOST_RETRIES}"));
     }
 }

@@ -136,6 +136,15 @@ pub(super) fn is_own(name: &ContainerName, source: &Source) -> bool {
 /// `[stop]`.
 pub fn stop(rules: &mut Rules<'_>) -> Stop {
     let signal = rules.digits("stop.signal").and_then(|(text, place)| match text.parse::<Signal>() {
+        // The first halts the program, unasked; the others are sent for other reasons, all the time.
+        Ok(signal) if [Signal::STOP, Signal::CONT, Signal::CHLD].contains(&signal) => {
+            rules.error(
+                place,
+                format!("{signal} asks no program to end"),
+                "leave it out for SIGTERM, or write the signal by which it ends in order, for example \"SIGQUIT\"",
+            );
+            None
+        }
         Ok(signal) => Some(signal),
         Err(error) => {
             rules.error(place, format!("`signal`: {error}"), "for example: signal = \"SIGQUIT\"");

@@ -50,12 +50,16 @@ fn memory(rules: &mut Rules<'_>, key: &str, least: u64) -> Option<String> {
     match size(&text) {
         Ok(bytes) => {
             if bytes < least {
+                let hint = match bytes {
+                    0 => "for example: \"512M\"; leave it out for no limit".to_owned(),
+                    bytes => format!("did you mean \"{bytes}M\"?"),
+                };
                 rules.findings.push(
                     Finding::warning(
                         place.clone(),
                         format!("`{key}` is {bytes} bytes, too little for any program"),
                     )
-                    .hint(format!("did you mean \"{bytes}M\"?")),
+                    .hint(hint),
                 );
             }
             Some(show_size(bytes))

@@ -1,7 +1,9 @@
 //! `[mounts]`.
 
+use std::path::Path;
+
 use super::{Bind, Mount, MountKind, Rules, Tmpfs, Volume, paths};
-use crate::report::Place;
+use crate::report::{Finding, Place};
 use crate::spec::{ContainerName, Data, Entries, Entry, size};
 
 /// The three kinds, one of which a mount must be.
@@ -102,12 +104,15 @@ fn kind(rules: &mut Rules<'_>, target: &str, entry: &Entry, table: &Entries) -> 
         "bind" => {
             let text = value.text()?;
             match paths::host(text) {
-                Ok(source) => Some(MountKind::Bind(Bind {
-                    source,
-                    read_only: flag("read-only", false),
-                    recursive: flag("recursive", true),
-                    idmap: flag("idmap", true),
-                })),
+                Ok(source) => {
+                    volume_by_path(rules, &source, &value.place);
+                    Some(MountKind::Bind(Bind {
+                        source,
+                        read_only: flag("read-only", false),
+                        recursive: flag("recursive", true),
+                        idmap: flag("idmap", true),
+                    }))
+                }
                 Err(error) => {
                     rules.error(&value.place, format!("`bind` {}", error.message), error.hint);
                     None
@@ -134,6 +139,21 @@ fn kind(rules: &mut Rules<'_>, target: &str, entry: &Entry, table: &Entries) -> 
             }
         }
         _ => tmpfs(rules, table).map(MountKind::Tmpfs),
+    }
+}
+
+/// Where volumes are.
+const VOLUMES: &str = "/var/lib/wharf/volumes";
+
+/// What is bound isn't made at the first start, and isn't waited for while it is exported or put back.
+fn volume_by_path(rules: &mut Rules<'_>, source: &Path, place: &Place) {
+    let Some(name) = source.strip_prefix(VOLUMES).ok().and_then(Path::to_str) else { return };
+    if name.parse::<ContainerName>().is_ok_and(|name| !name.as_str().contains('@')) {
+        rules.findings.push(
+            Finding::warning(place.clone(), format!("this is the folder of the volume `{name}`")).hint(
+                format!("write volume = \"{name}\" instead of `bind`: then it is made, and known as used"),
+            ),
+        );
     }
 }
 

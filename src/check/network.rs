@@ -182,7 +182,7 @@ fn publish(rules: &mut Rules<'_>, network: Option<Network>) -> Vec<(Publish, Pla
         }
     }
     published_without_network(rules, network);
-    published_at_loopback(rules, &mut all);
+    published_at_no_way_out(rules, &mut all);
     // Only a bounded number is compared, each with each.
     if published_too_many(rules, &all) {
         published_twice(rules, &all);
@@ -206,13 +206,25 @@ fn published_without_network(rules: &mut Rules<'_>, network: Option<Network>) {
 }
 
 /// The kernel routes packets from ::1 to nowhere but itself, and has no sysctl against that as it has for
-/// 127.0.0.1 (`route_localnet`, ip-sysctl.rst).
-fn published_at_loopback(rules: &mut Rules<'_>, all: &mut Vec<(Publish, Place)>) {
+/// 127.0.0.1 (`route_localnet`, ip-sysctl.rst). What comes to an address of one link is not forwarded either.
+fn published_at_no_way_out(rules: &mut Rules<'_>, all: &mut Vec<(Publish, Place)>) {
     for (_, place) in all.extract_if(.., |(publish, _)| publish.at == Some(IpAddr::V6(Ipv6Addr::LOCALHOST))) {
         rules.error(
             &place,
             "nothing can be published at ::1: the kernel lets no packet from there out",
             "write 127.0.0.1, which programs on the host can use instead",
+        );
+    }
+    let is_of_link = |at: IpAddr| match at {
+        IpAddr::V4(at) => at.is_link_local(),
+        IpAddr::V6(at) => at.is_unicast_link_local(),
+    };
+    for (publish, place) in all.extract_if(.., |(publish, _)| publish.at.is_some_and(is_of_link)) {
+        let at = publish.at.map(|at| at.to_string()).unwrap_or_default();
+        rules.error(
+            &place,
+            format!("nothing can be published at {at}: it is an address of one link alone, from where nothing is forwarded"),
+            "write another address of the host's, or none for all of them",
         );
     }
 }

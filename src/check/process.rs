@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{AppArmor, Credential, CredentialSource, EnvironmentFile, Mount, Rules, UserName, paths, plain};
-use crate::report::Place;
+use crate::report::{Finding, Place};
+use crate::spec::keys::CONTAINER;
 use crate::spec::{ContainerName, Data};
 
 /// The number of ids in a container's range.
@@ -80,6 +81,16 @@ pub fn environment(rules: &mut Rules<'_>) -> BTreeMap<String, String> {
         if value.contains('\0') {
             // The value itself may be a secret: never in a message.
             rules.error(&entry.key, format!("the value of `{name}` has a NUL byte"), "take it out");
+        }
+        // TOML's tables reach to the next header, and programs' variables are in capitals.
+        if CONTAINER.find(name).is_some_and(|key| !key.path.contains('.')) {
+            rules.findings.push(
+                Finding::warning(
+                    entry.key.clone(),
+                    format!("`{name}` is a variable here, and no key of the container"),
+                )
+                .hint("if the key is meant, write it above the first [table] of the file"),
+            );
         }
         environment.insert(name.clone(), value);
     }

@@ -15,6 +15,88 @@ fn errors(checked: &Checked) -> Vec<&Finding> {
     checked.findings.iter().filter(|finding| finding.level == Level::Error).collect()
 }
 
+/// All that is found in a container file, in one text.
+fn said(text: &str) -> String {
+    report::render(&checked("x", text).findings, report::Style::Plain)
+}
+
+#[test]
+fn a_volume_isnt_bound_by_its_path() {
+    let bind = |path: &str| said(&format!("image = \"a\"\n[mounts]\n\"/a\" = {{ bind = \"{path}\" }}\n"));
+    assert!(bind("/var/lib/wharf/volumes/db/").contains("write volume = \"db\""));
+    assert_eq!(bind("/var/lib/wharf/volumes/db/below"), "");
+    assert_eq!(bind("/var/lib/wharf/volumes"), "");
+}
+
+#[test]
+fn keys_among_variables() {
+    let text = "image = \"a\"\n[environment]\nUSER = \"a\"\nhttp_proxy = \"b\"\nuser = \"www-data\"\nsnapshot = true\n";
+    let said = said(text);
+    for key in ["user", "snapshot"] {
+        assert!(said.contains(&format!("`{key}` is a variable here")), "{said}");
+    }
+    assert_eq!(said.matches("warning").count(), 2, "{said}");
+}
+
+#[test]
+fn signals_that_end_nothing() {
+    for (signal, is_refused) in [
+        ("SIGSTOP", true),
+        ("19", true),
+        ("CONT", true),
+        ("SIGCHLD", true),
+        ("SIGKILL", false),
+        ("SIGWINCH", false),
+    ] {
+        let said = said(&format!("image = \"a\"\nstop.signal = \"{signal}\"\n"));
+        assert_eq!(said.contains("asks no program to end"), is_refused, "{signal}: {said}");
+    }
+}
+
+#[test]
+fn nothing_is_published_at_a_link() {
+    for (publish, is_refused) in [
+        ("[fe80::1]:80:80", true),
+        ("169.254.1.1:80:80", true),
+        ("192.168.1.1:80:80", false),
+        ("[2001:db8::1]:80:80", false),
+    ] {
+        let said = said(&format!("image = \"a\"\npublish = [\"{publish}\"]\n"));
+        assert_eq!(said.contains("nothing can be published at"), is_refused, "{publish}: {said}");
+    }
+}
+
+#[test]
+fn hints_are_no_mistakes() {
+    for (line, hint) in [
+        ("health.http = \"/healthz\"", "write \"http://localhost/healthz\""),
+        ("health.http = \"localhost:8080\"", "write \"http://localhost:8080\""),
+        ("health.http = \"unix:///run/x\"", "for example: http = \"http://localhost:8080/healthz\""),
+        ("health.http = \"\"", "for example: http = \"http://localhost:8080/healthz\""),
+        ("health.tcp = \"70000\"", "for example: tcp = \"127.0.0.1:5432\""),
+        ("limits.memory = \"0\"", "for example: \"512M\"; leave it out"),
+        ("limits.memory = \"512\"", "did you mean \"512M\"?"),
+    ] {
+        let said = said(&format!("image = \"a\"\n{line}\n"));
+        assert!(said.contains(&format!("hint: {hint}")), "{line}: {said}");
+    }
+}
+
+#[test]
+fn checks_of_other_machines() {
+    for (line, is_elsewhere) in [
+        ("http = \"http://8.8.8.8/\"", true),
+        ("tcp = \"10.0.0.1:53\"", true),
+        ("tcp = \"[2001:db8::1]:53\"", true),
+        ("tcp = \"127.0.0.2:53\"", false),
+        ("http = \"http://[::1]/\"", false),
+        ("tcp = \"localhost:53\"", false),
+    ] {
+        let said = said(&format!("image = \"a\"\nhealth.{line}\n"));
+        assert_eq!(said.contains("may be another machine"), is_elsewhere, "{line}: {said}");
+    }
+}
+
 /// A whole file around a line: what is required, unless the line has it.
 fn around(path: &str, line: &str) -> String {
     let mut text = format!("{line}\n");

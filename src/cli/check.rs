@@ -10,12 +10,12 @@ use clap::Args;
 use super::declared::{Declared, DeclaredError};
 use super::format::{Form, Shape};
 use super::output::{Exit, Failure, coloured, print};
-use crate::check::{Checked, Container, Reload};
+use crate::check::{Checked, Container, Reload, RootSource};
 use crate::generate;
 use crate::host::{HostFacts, Paths};
 use crate::plan;
 use crate::report::{self, Finding, Level, Place, Report, Source, Style};
-use crate::settings::Settings;
+use crate::settings::{Policy, Settings};
 use crate::spec::ContainerName;
 use crate::volume::snapshot::{self, WhyNot};
 use crate::watched;
@@ -218,6 +218,7 @@ pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) 
         );
     }
     if let Some(container) = checked.container {
+        findings.extend(unpinned(paths, files, &container));
         findings.extend(too_new(files, &container, HostFacts::read(paths)));
         findings.extend(unseen(paths, files, &container));
         if container.snapshot {
@@ -225,6 +226,33 @@ pub(super) fn findings_of(paths: &Paths, files: &plan::Files, checked: Checked) 
         }
     }
     findings
+}
+
+/// An image that the host trusts only by its digest, which neither the container's files nor the image's have: no start
+/// gets through.
+fn unpinned(paths: &Paths, files: &plan::Files, container: &Container) -> Option<Finding> {
+    let RootSource::Image(reference) = &container.source else { return None };
+    // What lies elsewhere is for another host, perhaps.
+    let is_here = paths.search().iter().any(|folder| files.main.path.starts_with(paths.shown(folder)));
+    if reference.digest().is_some() || !is_here {
+        return None;
+    }
+    let settings = plan::check_settings(&generate::settings(paths)).settings;
+    if plan::trust(container, &settings) != Policy::Digest {
+        return None;
+    }
+    let (document, _) = plan::document(files);
+    let place = document.get(["image"]).map(|entry| entry.value.place.clone());
+    Some(
+        Finding::error(
+            place.unwrap_or_else(|| Place::file(&files.main)),
+            format!("{reference} is not pinned to a digest, and this host trusts it only so: no start gets through"),
+        )
+        .hint(format!(
+            "write image = \"{reference}@sha256:…\" with the digest that is meant, or `digest` in the image's file; \
+             `wharf image inspect` shows that of an image in the store"
+        )),
+    )
 }
 
 /// What a container's files ask for and this host's systemd is too old for: its unit goes without.

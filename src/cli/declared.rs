@@ -53,7 +53,7 @@ pub struct Declared<'p> {
 impl<'p> Declared<'p> {
     /// Lists them, as the generator would now.
     pub fn list(paths: &'p Paths) -> Result<Self, DeclaredError> {
-        // The generator takes a folder that it can't read for none. A person may lack the rights to it.
+        // The generator says so of a folder that it can't read, and goes on. A person may lack the rights to it.
         let folders = paths.search().map(|above| ["containers", "images"].map(|below| above.join(below)));
         for folder in folders.into_iter().flatten() {
             match fs::read_dir(&folder) {

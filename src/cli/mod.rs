@@ -148,6 +148,14 @@ pub fn main() -> ExitCode {
         None => Paths::from_environment(),
         Some(root) => Paths::below(root),
     };
+    // What reads no files needs no root.
+    if !matches!(cli.command, Command::Keys(_) | Command::Elsewhere(_))
+        && let Err(failure) = is_a_tree(&paths)
+    {
+        let exit = failure.report();
+        let enters = matches!(cli.command, Command::Run(_) | Command::Exec(_) | Command::Shell(_));
+        return if enters { Exit::NotEntered } else { exit }.into();
+    }
     let outcome = match cli.command {
         Command::Ps(args) => ps::run(&args, &paths),
         Command::Stats(args) => stats::run(&args, &paths),
@@ -178,6 +186,24 @@ pub fn main() -> ExitCode {
         Command::Elsewhere(command) => elsewhere::run(&command),
     };
     outcome.unwrap_or_else(|failure| failure.report()).into()
+}
+
+/// The root is no folder. A typo in it would find an empty host, with nothing wrong, and a store would be made there.
+#[derive(Debug, thiserror::Error)]
+#[error("can't look into the root {}", .path.display())]
+struct NoRoot {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+fn is_a_tree(paths: &Paths) -> Result<(), output::Failure> {
+    let path = paths.host("/");
+    std::fs::read_dir(&path).map(drop).or_else(|source| match source.kind() {
+        // What is below may be readable all the same.
+        std::io::ErrorKind::PermissionDenied => Ok(()),
+        _ => Err(NoRoot { path, source }.into()),
+    })
 }
 
 #[cfg(test)]

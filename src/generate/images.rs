@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::read::{self, Scan};
+use super::read::{self, DropIns, Scan};
 use crate::host::Paths;
 use crate::plan::Files;
 use crate::report::{Finding, Source};
@@ -41,9 +41,10 @@ pub fn images(paths: &Paths) -> ImageListing {
             Err(name) => listing.masked.push((name, paths.shown(&path))),
         }
     }
-    for (stem, files) in &drop_ins {
+    for (stem, DropIns { files, findings: found }) in drop_ins {
+        findings.extend(found);
         if let Some(first) = files.values().next() {
-            findings.push(read::nothing_to_add_to(paths, first, stem, "an image"));
+            findings.push(read::nothing_to_add_to(paths, first, &stem, "an image"));
         }
     }
     listing.findings = findings;
@@ -65,13 +66,15 @@ fn files(
     name: ImageName,
     path: &std::path::Path,
     for_all: &BTreeMap<String, Arc<Source>>,
-    own: BTreeMap<String, PathBuf>,
+    own: DropIns,
 ) -> Result<Files<ImageName>, ImageName> {
     let (main, finding) = read::text(paths.shown(path), &paths.read_for(path));
     let mut findings: Vec<Finding> = finding.into_iter().collect();
     if main.text.is_empty() && findings.is_empty() {
         return Err(name);
     }
+    let DropIns { files: own, findings: found } = own;
+    findings.extend(found);
     let shared = for_all.iter().filter(|(file, _)| !own.contains_key(*file));
     let mut drop_ins: Vec<_> = shared.map(|(_, source)| Arc::clone(source)).collect();
     for path in own.values() {
@@ -86,7 +89,7 @@ fn files(
 /// The host's settings: the first `wharf.toml` of the search path, and every drop-in, which need none.
 pub fn settings(paths: &Paths) -> Files<()> {
     let mut main = None;
-    let mut drop_ins: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut drop_ins = DropIns::default();
     let mut findings = Vec::new();
     for folder in paths.search() {
         let path = folder.join(SETTINGS.0);
@@ -103,12 +106,11 @@ pub fn settings(paths: &Paths) -> Files<()> {
                 ),
             }
         }
-        for (file, path) in read::toml_files(paths, &folder.join(SETTINGS.1)) {
-            drop_ins.entry(file).or_insert(path);
-        }
+        drop_ins.add(paths, &folder.join(SETTINGS.1));
     }
+    findings.extend(drop_ins.findings);
     let mut texts = Vec::new();
-    for path in drop_ins.values() {
+    for path in drop_ins.files.values() {
         let (source, finding) = read::text(paths.shown(path), &paths.read_for(path));
         findings.extend(finding);
         texts.push(source);

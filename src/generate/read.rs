@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::host::Paths;
 use crate::plan::{self, Files, PLAN_FORMAT, Plan};
-use crate::report::{Finding, Place, Source};
+use crate::report::{self, Finding, Place, Source};
 use crate::spec::{ContainerName, HOST};
 
 /// More than any container file needs; a log file in the wrong place shouldn't hold up the boot.
@@ -26,7 +27,9 @@ pub struct Listing {
     pub for_all: BTreeMap<String, Arc<Source>>,
     /// What was found wrong on the way.
     pub findings: Vec<Finding>,
-    drop_ins: BTreeMap<String, BTreeMap<String, PathBuf>>,
+    drop_ins: BTreeMap<String, DropIns>,
+    /// Folders of drop-ins for all that couldn't be read.
+    unread: Vec<Finding>,
 }
 
 /// Where a container is declared.
@@ -36,12 +39,21 @@ pub struct Found {
     pub main: PathBuf,
 }
 
+/// The drop-ins for one thing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DropIns {
+    /// By file name.
+    pub(super) files: BTreeMap<String, PathBuf>,
+    /// What was found wrong with their folders: who is declared without some of them isn't what its files say.
+    pub(super) findings: Vec<Finding>,
+}
+
 /// One folder of the search path's: what lies in it by kind.
 pub(super) struct Scan<N> {
     /// The first file of each name.
     pub(super) mains: BTreeMap<N, PathBuf>,
     /// Drop-ins by what they are for, and by file name.
-    pub(super) drop_ins: BTreeMap<String, BTreeMap<String, PathBuf>>,
+    pub(super) drop_ins: BTreeMap<String, DropIns>,
     /// What was found wrong on the way.
     pub(super) findings: Vec<Finding>,
 }
@@ -55,12 +67,11 @@ pub(super) fn scan<N: Ord>(
 ) -> Scan<N> {
     let mut scan = Scan { mains: BTreeMap::new(), drop_ins: BTreeMap::new(), findings: Vec::new() };
     for above in paths.search() {
-        for (name, path) in entries(paths, &above.join(folder)) {
+        let (entries, unread) = entries(paths, &above.join(folder));
+        scan.findings.extend(unread);
+        for (name, path) in entries {
             if let Some(stem) = name.strip_suffix(".toml.d") {
-                let files = scan.drop_ins.entry(stem.to_owned()).or_default();
-                for (file, path) in toml_files(paths, &path) {
-                    files.entry(file).or_insert(path);
-                }
+                scan.drop_ins.entry(stem.to_owned()).or_default().add(paths, &path);
             } else if let Some(stem) = name.strip_suffix(".toml") {
                 match named(stem) {
                     Ok(name) => match scan.mains.get(&name) {
@@ -81,22 +92,31 @@ pub(super) fn scan<N: Ord>(
                     ),
                 }
             } else if let Some(meant) = stray(&name) {
-                scan.findings.push(
-                    Finding::warning(
-                        nowhere(paths, &path),
-                        "this file is not read: its name doesn't end in .toml",
-                    )
-                    .hint(format!("if it is {what}, rename it to {meant}")),
-                );
+                scan.findings.push(not_read(paths, &path, what, &meant));
             }
         }
     }
     scan
 }
 
-/// The drop-ins in a folder.
-pub(super) fn toml_files(paths: &Paths, folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
-    entries(paths, folder).into_iter().filter(|(file, _)| file.ends_with(".toml"))
+impl DropIns {
+    /// Adds those in a folder, but for files that are there by a name already.
+    pub(super) fn add(&mut self, paths: &Paths, folder: &Path) {
+        let (entries, unread) = entries(paths, folder);
+        self.findings.extend(unread);
+        for (file, path) in entries {
+            if file.ends_with(".toml") {
+                self.files.entry(file).or_insert(path);
+            } else if let Some(meant) = stray_file(&file) {
+                self.findings.push(not_read(paths, &path, "a drop-in", &meant));
+            }
+        }
+    }
+}
+
+fn not_read(paths: &Paths, path: &Path, what: &str, meant: &str) -> Finding {
+    Finding::warning(nowhere(paths, path), "this file is not read: its name doesn't end in .toml")
+        .hint(format!("if it is {what}, rename it to {meant}"))
 }
 
 /// Drop-ins that nothing is there for.
@@ -108,12 +128,13 @@ pub(super) fn nothing_to_add_to(paths: &Paths, first: &Path, stem: &str, what: &
 /// The texts of drop-ins for all, by file name.
 pub(super) fn for_all(
     paths: &Paths,
-    drop_ins: &mut BTreeMap<String, BTreeMap<String, PathBuf>>,
+    drop_ins: &mut BTreeMap<String, DropIns>,
     stem: &str,
     findings: &mut Vec<Finding>,
 ) -> BTreeMap<String, Arc<Source>> {
-    let files = drop_ins.remove(stem).unwrap_or_default().into_iter();
-    let read = files.map(|(file, path)| {
+    let DropIns { files, findings: found } = drop_ins.remove(stem).unwrap_or_default();
+    findings.extend(found);
+    let read = files.into_iter().map(|(file, path)| {
         let (source, finding) = text(paths.shown(&path), &paths.read_for(&path));
         findings.extend(finding);
         (file, source)
@@ -124,8 +145,10 @@ pub(super) fn for_all(
 /// Lists the containers of the search path.
 pub fn list(paths: &Paths) -> Listing {
     let Scan { mains, mut drop_ins, mut findings } = scan(paths, "containers", "a container", container_name);
+    // What is missing in a drop-in for all is missing in each.
+    let unread = drop_ins.get(FOR_ALL).map(|drop_ins| drop_ins.findings.clone()).unwrap_or_default();
     let for_all = for_all(paths, &mut drop_ins, FOR_ALL, &mut findings);
-    let mut listing = Listing { containers: BTreeMap::new(), for_all, findings, drop_ins };
+    let mut listing = Listing { containers: BTreeMap::new(), for_all, findings, drop_ins, unread };
     declare(paths, mains, &mut listing);
     listing
 }
@@ -142,19 +165,22 @@ fn declare(paths: &Paths, mains: BTreeMap<ContainerName, PathBuf>, listing: &mut
     }
     let stems: Vec<String> = listing.drop_ins.keys().cloned().collect();
     for stem in stems {
-        let Some(first) = listing.drop_ins[&stem].values().next().cloned() else { continue };
+        let DropIns { files, findings } = &listing.drop_ins[&stem];
+        let first = files.values().next();
+        let is_bad = report::has_errors(findings);
         let name = container_name(&stem);
         match &name {
             Ok(name) if mains.contains_key(name) => continue,
-            Ok(name) => {
+            Ok(name) if first.is_some() || is_bad => {
                 if let Some(main) = name.template().and_then(|template| mains.get(&template)) {
                     listing.containers.insert(name.clone(), Found { main: main.clone() });
                     continue;
                 }
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
-        listing.findings.push(nothing_to_add_to(paths, &first, &stem, "a container"));
+        listing.findings.extend(findings.iter().cloned());
+        listing.findings.extend(first.map(|first| nothing_to_add_to(paths, first, &stem, "a container")));
     }
 }
 
@@ -177,7 +203,19 @@ pub fn container_name(stem: &str) -> Result<ContainerName, String> {
 /// The name that a file was probably meant to have. Most of what lies about in such a folder, backups and
 /// package managers' leftovers and notes, means nothing.
 fn stray(name: &str) -> Option<String> {
-    const ALMOST: [&str; 13] = [
+    let stem = name.strip_suffix(".d").filter(|_| !name.starts_with('.'));
+    match stem {
+        Some(stem) => {
+            Some(format!("{}.toml.d", stem.trim_end_matches(".service").trim_end_matches(".container")))
+        }
+        None => stray_file(name),
+    }
+}
+
+/// The same of a drop-in's.
+fn stray_file(name: &str) -> Option<String> {
+    // systemd's own drop-ins end in .conf.
+    const ALMOST: [&str; 14] = [
         "tml",
         "tom",
         "tolm",
@@ -191,23 +229,35 @@ fn stray(name: &str) -> Option<String> {
         "yaml",
         "yml",
         "json",
+        "conf",
     ];
     if name.starts_with('.') {
         return None;
-    }
-    if let Some(stem) = name.strip_suffix(".d") {
-        return Some(format!("{}.toml.d", stem.trim_end_matches(".service").trim_end_matches(".container")));
     }
     let stem = ALMOST.iter().find_map(|end| name.strip_suffix(end)?.strip_suffix('.'))?;
     Some(format!("{stem}.toml"))
 }
 
-/// A folder's entries by name, in order; none where it isn't there.
-fn entries(paths: &Paths, folder: &Path) -> Vec<(String, PathBuf)> {
+/// A folder's entries by name; none where it isn't there. One that is there and can't be read is a finding.
+fn entries(paths: &Paths, folder: &Path) -> (Vec<(String, PathBuf)>, Option<Finding>) {
     let mut names = paths.stand_ins_in(folder);
-    names.extend(fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()));
+    let read = fs::read_dir(folder).and_then(|found| {
+        found.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
+    });
+    let unread = match read {
+        Ok(found) => {
+            names.extend(found);
+            None
+        }
+        // A link to nowhere is there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.symlink_metadata().is_err() => None,
+        Err(error) => Some(
+            Finding::error(nowhere(paths, folder), format!("this folder can't be read: {error}"))
+                .hint("what is in it would be missing; is it a folder, or a link to one?"),
+        ),
+    };
     let named = |name: OsString| (name.to_string_lossy().into_owned(), folder.join(&name));
-    names.into_iter().map(named).collect()
+    (names.into_iter().map(named).collect(), unread)
 }
 
 pub(super) fn nowhere(paths: &Paths, path: &Path) -> Place {
@@ -270,11 +320,12 @@ pub fn read(paths: &Paths, listing: &Listing, name: &ContainerName, found: &Foun
         return None;
     }
     // The more specific folder's file of a name replaces the other's, and an empty one leaves it out.
-    let empty = BTreeMap::new();
+    let empty = DropIns::default();
     let of = |stem: &str| listing.drop_ins.get(stem).unwrap_or(&empty);
-    let own = of(name.as_str());
+    let DropIns { files: own, findings: of_own } = of(name.as_str());
+    findings.extend(listing.unread.iter().chain(of_own).cloned());
     let template = name.template();
-    let shared = template.as_ref().map_or(&empty, |template| {
+    let DropIns { files: shared, findings: of_template } = template.as_ref().map_or(&empty, |template| {
         // An instance with a whole file of its own has nothing of the template's.
         if found.main.file_name() == Some(OsStr::new(&format!("{template}.toml"))) {
             of(template.as_str())
@@ -282,6 +333,7 @@ pub fn read(paths: &Paths, listing: &Listing, name: &ContainerName, found: &Foun
             &empty
         }
     });
+    findings.extend(of_template.iter().cloned());
     let mut drop_ins: Vec<Arc<Source>> = listing
         .for_all
         .iter()
@@ -309,8 +361,11 @@ pub fn loose<N>(
     let name = named(stem)?;
     let (main, finding) = text(path.to_owned(), path);
     let mut findings: Vec<Finding> = finding.into_iter().collect();
+    let mut beside = DropIns::default();
+    beside.add(paths, &path.with_file_name(format!("{file}.d")));
+    findings.extend(beside.findings);
     let mut drop_ins = Vec::new();
-    for (_, path) in toml_files(paths, &path.with_file_name(format!("{file}.d"))) {
+    for path in beside.files.into_values() {
         let (source, finding) = text(path.clone(), &path);
         findings.extend(finding);
         drop_ins.push(source);

@@ -91,7 +91,11 @@ fn trust_of_broken(files: &Files<()>) -> Trust {
     let speaks = |source: &Arc<Source>| {
         source.text.lines().any(|line| line.contains("trust") && !line.trim_start().starts_with('#'))
     };
-    let policy = match std::iter::once(&files.main).chain(&files.drop_ins).any(speaks) {
+    // What can't be read may speak of it; such a finding has no line.
+    let unread = |finding: &Finding| finding.level == Level::Error && finding.place.span.is_none();
+    let may_speak =
+        std::iter::once(&files.main).chain(&files.drop_ins).any(speaks) || files.findings.iter().any(unread);
+    let policy = match may_speak {
         true => Policy::Signed { keys: Vec::new() },
         false => Policy::Any,
     };

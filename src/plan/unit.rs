@@ -149,7 +149,8 @@ pub(super) fn argument(name: &ContainerName) -> String {
     if name.is_template() { format!("{name}%i") } else { name.to_string() }
 }
 
-/// How long a stop may take where the file says nothing: systemd's own default (`DefaultTimeoutStopSec=`).
+/// How long a stop may take where the file says nothing: what systemd has for that, unless `DefaultTimeoutStopSec=` says
+/// something else.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How many descriptors a program may leave with systemd for its next start: what a server listens at and keeps open,
@@ -319,7 +320,8 @@ fn service_section(container: &Container, facts: HostFacts) -> Section {
         service.command("ExecStartPost", "-", EXECUTOR, &call("started"));
     }
     // An image may name another signal than SIGTERM, and the generator can't read images. Where it could
-    // matter the executor sends it.
+    // matter the executor sends it. The unit says how long that may take: the small init and the words about a stop that
+    // took longer count with the same.
     if matches!(container.source, RootSource::Image(_)) && container.stop.signal.is_none() {
         // That it can't is no failure of the container: systemd sends SIGTERM then.
         service.command("ExecStop", "-", EXECUTOR, &call("stop"));

@@ -48,6 +48,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn folders_that_cant_be_read_are_not_empty() {
+        for make in [
+            |folder: &std::path::Path| fs::write(folder, "").expect("written"),
+            |folder: &std::path::Path| std::os::unix::fs::symlink("/nowhere", folder).expect("linked"),
+        ] {
+            let root = tempfile::tempdir().expect("a folder");
+            let paths = Paths::new(root.path());
+            fs::create_dir_all(root.path().join("etc/wharf")).expect("made");
+            make(&root.path().join("etc/wharf/wharf.toml.d"));
+            let text = load(&paths).expect_err("unread").to_string();
+            assert!(text.contains("/etc/wharf/wharf.toml.d") && text.contains("can't be read"), "{text}");
+            // There may be a [trust] in it.
+            let checked = plan::check_settings(&generate::settings(&paths));
+            assert_eq!(checked.settings.trust.policy, crate::settings::Policy::Signed { keys: Vec::new() });
+        }
+    }
+
+    #[test]
     fn the_search_path_and_drop_ins() {
         let root = tempfile::tempdir().expect("a folder");
         let paths = Paths::new(root.path());

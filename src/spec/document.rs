@@ -97,7 +97,8 @@ impl Document {
         (Self { main: Arc::clone(source), entries: entries(source, table.get_ref()) }, findings)
     }
 
-    /// Lays a drop-in over what is there: tables by key, everything else replaced.
+    /// Lays a drop-in over what is there: tables by key, everything else replaced. A mount of another kind keeps
+    /// `read-only`, where that means something for both.
     pub fn merge(&mut self, over: Document) {
         merge(&mut self.entries, over.entries, &mut Vec::new());
     }
@@ -159,6 +160,16 @@ fn merge(under: &mut Entries, over: Entries, path: &mut Vec<String>) {
                     merge(old, new, path);
                     path.pop();
                 }
+                (Data::Table(before), Data::Table(mut new)) => {
+                    // Who wrote that nothing may write there meant the target, whatever is mounted.
+                    if ["bind", "volume"].iter().any(|kind| new.contains_key(*kind))
+                        && let Some((key, entry)) = before.remove_entry("read-only")
+                    {
+                        new.entry(key).or_insert(entry);
+                    }
+                    let data = Data::Table(new);
+                    *old = Entry { key: entry.key, value: Value { place: entry.value.place, data } };
+                }
                 (_, data) => {
                     *old = Entry { key: entry.key, value: Value { place: entry.value.place, data } };
                 }
@@ -171,7 +182,7 @@ fn merge(under: &mut Entries, over: Entries, path: &mut Vec<String>) {
 }
 
 /// A drop-in that puts another kind of mount at a target means that one alone: its folder instead of the
-/// volume, not both.
+/// volume, not both; and not how that was mounted either.
 fn replaces(path: &[String], old: &Entries, new: &Entries) -> bool {
     const KINDS: [&str; 3] = ["bind", "volume", "tmpfs"];
     matches!(path, [table] if table == "mounts")
@@ -192,17 +203,22 @@ mod tests {
     fn drop_ins_replace_arrays_and_merge_tables() {
         let mut document = parse(
             "a.toml",
-            "command = [\"a\", \"b\"]\n[environment]\nA = \"1\"\nB = \"2\"\n[mounts]\n\"/x\" = { bind = \"/s\", read-only = true }\n\"/y\" = { volume = \"v\" }\n",
+            "command = [\"a\", \"b\"]\n[environment]\nA = \"1\"\nB = \"2\"\n[mounts]\n\"/x\" = { bind = \"/s\", read-only = true }\n\"/y\" = { volume = \"v\", read-only = true }\n\"/z\" = { bind = \"/s\", read-only = true, idmap = false }\n\"/w\" = { volume = \"v\", read-only = true }\n",
         );
         document.merge(parse(
             "b.toml",
-            "command = [\"c\"]\nenvironment.B = \"3\"\n[mounts]\n\"/x\" = { bind = \"/t\" }\n\"/y\" = { tmpfs = true }\n",
+            "command = [\"c\"]\nenvironment.B = \"3\"\n[mounts]\n\"/x\" = { bind = \"/t\" }\n\"/y\" = { tmpfs = true }\n\"/z\" = { volume = \"v\" }\n\"/w\" = { bind = \"/s\", read-only = false }\n",
         ));
         let b = document.get(["environment", "B"]).expect("B");
         assert_eq!((b.value.text(), b.value.place.source.path.to_str()), (Some("3"), Some("b.toml")));
         assert!(document.get(["environment", "A"]).is_some());
         assert!(document.get(["mounts", "/x", "read-only"]).is_some());
         assert!(document.get(["mounts", "/y", "volume"]).is_none());
+        // What is for both kinds stays, and the rest is of what is no more there.
+        let flag = |target, key| document.get(["mounts", target, key]).map(|entry| entry.value.data.clone());
+        assert_eq!(flag("/z", "read-only"), Some(Data::Flag(true)));
+        assert_eq!(flag("/w", "read-only"), Some(Data::Flag(false)));
+        assert_eq!((flag("/y", "read-only"), flag("/z", "idmap"), flag("/z", "bind")), (None, None, None));
         let Data::List(command) = &document.get(["command"]).expect("command").value.data else { panic!() };
         assert_eq!(command.len(), 1);
     }

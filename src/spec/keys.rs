@@ -339,7 +339,7 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         Default::Is("\"30s\""),
         "health.interval = \"10s\"",
-        "The time from the end of a check to the next. Until the first that passes they come quicker, within a second.",
+        "The time from the end of a check to the next, 100ms to a day. Until the first that passes they come quicker, within a second.",
     ),
     key(
         "health.on-failure",
@@ -353,14 +353,14 @@ pub const KEYS: &[Key] = &[
         Kind::Number,
         Default::Is("3"),
         "health.retries = 3",
-        "How many checks in a row must fail before the container counts as unhealthy.",
+        "How many checks in a row must fail before the container counts as unhealthy, 1 to 1000.",
     ),
     key(
         "health.start-period",
         Kind::Duration,
         Default::Words("one `interval`"),
         "health.start-period = \"20s\"",
-        "The time after a start in which failed checks don't count, unless one has passed. What is shorter than one `interval` counts as that.",
+        "The time after a start in which failed checks don't count, unless one has passed; a day at most. What is shorter than one `interval` counts as that.",
     ),
     key(
         "health.tcp",
@@ -374,7 +374,7 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         Default::Is("\"30s\""),
         "health.timeout = \"5s\"",
-        "The time after which a check is killed, with its process group, and counts as failed.",
+        "The time after which a check is killed, with its process group, and counts as failed, 100ms to a day.",
     ),
     key(
         "hostname",
@@ -709,9 +709,9 @@ pub const KEYS: &[Key] = &[
     key(
         "stop.timeout",
         Kind::Duration,
-        Default::Words("systemd's, 90s as a rule"),
+        Default::Words("90s; with `signal`, or with `rootfs`, systemd's"),
         "stop.timeout = \"5s\"",
-        "The time after which what is left is killed.",
+        "The time after which what is left is killed. With neither this nor `signal`, a container of an image has 90s whatever `DefaultTimeoutStopSec=` says.",
     ),
     key(
         "survive-soft-reboot",

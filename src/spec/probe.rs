@@ -63,6 +63,11 @@ impl TcpTarget {
         }
     }
 
+    /// The address, where it may be another machine's.
+    pub fn elsewhere(self) -> Option<IpAddr> {
+        self.address.filter(|address| !address.to_canonical().is_loopback())
+    }
+
     fn read(text: &str, default_port: Option<u16>) -> Result<Self, TargetError> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {

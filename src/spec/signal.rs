@@ -58,6 +58,10 @@ pub struct SignalError(pub String);
 impl Signal {
     /// SIGTERM, what systemd and OCI images send where nothing else is said.
     pub const TERM: Self = Self(15);
+    /// SIGCHLD.
+    pub const CHLD: Self = Self(17);
+    /// SIGCONT.
+    pub const CONT: Self = Self(18);
     /// SIGSTOP.
     pub const STOP: Self = Self(19);
     /// SIGKILL.

@@ -57,6 +57,85 @@ fn check_takes_names_and_files() {
 }
 
 #[test]
+fn folders_of_drop_ins_that_cant_be_read() {
+    let root = root_with(&["web", "app@"]);
+    let at = |name: &str| root.path().join(CONTAINERS).join(name);
+    std::os::unix::fs::symlink("/nowhere", at("web.toml.d")).unwrap();
+    fs::write(at("app@blue.toml.d"), "").unwrap();
+    for (args, exit, says) in [
+        (&["check"][..], 1, "containers/web.toml.d"),
+        (&["check", "web"], 1, "containers/web.toml.d"),
+        (&["check", "app@blue"], 1, "containers/app@blue.toml.d"),
+        (&["plan", "web"], 1, "containers/web.toml.d"),
+        // It shows what is wrong, and that was done.
+        (&["inspect", "web"], 0, "containers/web.toml.d"),
+    ] {
+        let (code, out, err) = under(root.path(), args);
+        let said = out + &err;
+        assert_eq!(code, exit, "{args:?}: {said}");
+        assert!(said.contains(says) && said.contains("can't be read"), "{args:?}: {said}");
+    }
+    let (code, out, _) = under(root.path(), &["check", "app@red"]);
+    assert_eq!(code, 0, "{out}");
+    reload(root.path());
+    assert!(root.path().join("run/systemd/generator/wharf/web.findings").exists());
+    // One for all is of all.
+    fs::write(at("container.toml.d"), "").unwrap();
+    let (code, out, _) = under(root.path(), &["check", "app@red"]);
+    assert!(code == 1 && out.contains("container.toml.d"), "{out}");
+}
+
+#[test]
+fn drop_ins_with_another_end() {
+    let root = root_with(&["web"]);
+    put(root.path(), "web.toml.d/1.conf", "[limits]\nmemory = \"1G\"\n");
+    put(root.path(), "web.toml.d/notes.txt", "what this is\n");
+    put(root.path(), "b.conf", "image = \"b\"\n");
+    for (target, says) in [
+        ("web", "rename it to 1.toml"),
+        ("", "if it is a drop-in"),
+        ("", "if it is a container, rename it to b.toml"),
+    ] {
+        let args = if target.is_empty() { vec!["check"] } else { vec!["check", target] };
+        let (code, out, _) = under(root.path(), &args);
+        assert!(code == 0 && out.contains("is not read") && out.contains(says), "{out}");
+        assert!(!out.contains("notes"), "{out}");
+    }
+}
+
+#[test]
+fn what_is_trusted_by_its_digest_has_one() {
+    let root = root_with(&["web"]);
+    put(root.path(), "../wharf.toml", "trust.policy = \"digest\"\n");
+    for args in [&["check"][..], &["check", "web"]] {
+        let (code, out, _) = under(root.path(), args);
+        assert!(code == 1 && out.contains("nginx:1.26 is not pinned to a digest"), "{args:?}: {out}");
+        assert!(out.contains("web.toml:1:9"), "{out}");
+    }
+    let image =
+        format!("image = \"nginx:1.26\"\nfrom = \"/srv/x.tar\"\ndigest = \"sha256:{}\"\n", "a".repeat(64));
+    put(root.path(), "../images/nginx.toml", &image);
+    assert_eq!(under(root.path(), &["check", "web"]).0, 0);
+    assert_eq!(under(root.path(), &["check"]).0, 0);
+}
+
+#[test]
+fn a_template_shares_no_volume() {
+    let root = root_with(&[]);
+    let text = "image = \"a\"\nsnapshot = true\nmounts.\"/data\" = { volume = \"data\" }\n";
+    put(root.path(), "a@.toml", text);
+    put(root.path(), "a@b.toml.d/1.toml", "description = \"b\"\n");
+    let (_, out, _) = under(root.path(), &["check"]);
+    assert!(!out.contains("alone"), "{out}");
+    put(root.path(), "c.toml", text);
+    let (_, out, _) = under(root.path(), &["check"]);
+    assert!(
+        out.contains("updates of c are refused while a@b runs") && !out.contains("while a@ runs"),
+        "{out}"
+    );
+}
+
+#[test]
 fn check_takes_images_and_settings() {
     let root = root_with(&[]);
     let write = |path: &str, text: &str| {

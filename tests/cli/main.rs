@@ -182,6 +182,36 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
+fn a_root_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let typo = root.path().join("typo");
+    let file = root.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (args, exit) in [
+        (&["check"][..], 1),
+        (&["fsck"], 1),
+        (&["image", "import", "--name", "x:1", "/nowhere.tar"], 1),
+        (&["ps"], 1),
+        (&["exec", "x", "true"], 125),
+    ] {
+        for root in [&typo, &file] {
+            let (code, out, err) = under(root, args);
+            assert!(code == exit && out.is_empty(), "{args:?}: {code} {out}");
+            assert!(
+                err.starts_with("error: can't look into the root") && err.contains(root.to_str().unwrap()),
+                "{err}"
+            );
+            let by_option = [args, &["--root", root.to_str().unwrap()]].concat();
+            if args[0] != "exec" {
+                assert_eq!(parts(&wharf(&by_option)).0, exit, "{args:?}");
+            }
+        }
+    }
+    assert!(!typo.exists());
+    assert_eq!(under(&typo, &["keys", "image"]).0, 0);
+}
+
+#[test]
 fn the_host_by_another_name_is_the_host() {
     if Path::new("/run/systemd/system").exists() {
         return;

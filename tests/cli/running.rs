@@ -59,7 +59,16 @@ fn what_is_wrong_is_said_of_the_option() {
     let root = root_with(&["nginx"]);
     for (args, words) in [
         (&["run"][..], "no image is given"),
-        (&["run", "--frob", "x"], "--frob"),
+        (&["run", "--frob", "x"], "error: `--frob` is no option of `wharf run`"),
+        (&["run", "--enviroment", "A=b", "x"], "did you mean `--environment`?"),
+        (&["run", "--privileged", "x"], "no option of `wharf run`: no key makes a container privileged"),
+        (
+            &["run", "--cap-add=NET_ADMIN", "x"],
+            "`--cap-add` is no option of `wharf run`: no key gives or takes",
+        ),
+        (&["run", "--autostart", "x"], "`autostart` is for what a file declares"),
+        (&["run", "--snapshot", "x"], "`snapshot` is for what a file declares"),
+        (&["run", "--health", "x"], "did you mean `--health."),
         (&["run", "--name", "a/b", "x"], "can't be in a name"),
         (&["run", "--name", "web@blue", "x"], "instances are of templates"),
         (&["run", "--name", "host", "x"], "--name host: "),

@@ -281,6 +281,37 @@ pub(in crate::cli) fn is_well_written(paths: &Paths) -> Result<bool, Failure> {
     Ok(false)
 }
 
+/// How far the files are without mistakes, for an update, which nobody may be there to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Written {
+    /// All of them.
+    Well,
+    /// Containers have some, and are left out; what all others go by has none.
+    But,
+    /// Nothing may be done: what is fetched from where, and whom the host trusts, isn't known.
+    Badly,
+}
+
+/// Looks for mistakes as [`is_well_written`] does, and shows those that there are.
+pub(in crate::cli) fn how_written(paths: &Paths) -> Result<Written, Failure> {
+    let (mut findings, _) = check::everything(paths)?;
+    if !report::has_errors(&findings) {
+        return Ok(Written::Well);
+    }
+    report::sort(&mut findings);
+    findings.dedup();
+    let style = if coloured(&io::stderr()) { Style::Coloured } else { Style::Plain };
+    complain(&report::render(&findings, style));
+    let declared = Declared::list(paths)?;
+    let Everything { images, listing_of_images, settings, .. } =
+        generate::check_everything(paths, declared.listing());
+    let is_bad = report::has_errors(&settings.findings)
+        || report::has_errors(&listing_of_images.findings)
+        || images.iter().any(|(_, checked)| report::has_errors(&checked.findings));
+    complain(if is_bad { "\nnothing was touched\n" } else { "\ncontainers with mistakes are left out\n" });
+    Ok(if is_bad { Written::Badly } else { Written::But })
+}
+
 /// The lock of [`held::apply`], with a word to who has to wait.
 pub(in crate::cli) fn lock(paths: &Paths, no_wait: bool) -> Result<held::Applying, Failure> {
     let by = |process: Option<u32>| process.map(|id| format!(" (process {id})")).unwrap_or_default();
@@ -621,4 +652,32 @@ pub(in crate::cli) fn table(steps: &[Step]) -> String {
         let _ = writeln!(text, "{action:7}  {:width$}  {}{more}", step.name.as_str(), plain(&step.reason()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_container_leaves_the_others_to_an_update() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let write = |path: &str, text: &str| {
+            let path = root.path().join("etc/wharf").join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        let how = || how_written(&paths).expect("read");
+        write("containers/good.toml", "image = 'a'\n");
+        assert_eq!(how(), Written::Well);
+        write("containers/bad.toml", "image = 'a'\nmemroy = 1\n");
+        assert_eq!(how(), Written::But);
+        assert!(!is_well_written(&paths).expect("read"));
+        write("images/x.toml", "image = 'registry.example/x:1'\nform = 'y'\n");
+        assert_eq!(how(), Written::Badly);
+        write("images/x.toml", "");
+        assert_eq!(how(), Written::But);
+        write("wharf.toml", "[trsut]\n");
+        assert_eq!(how(), Written::Badly);
+    }
 }

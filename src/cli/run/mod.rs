@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 
 use document::{Setting, Toml, Written, text, write};
-use options::Settings;
+use options::{OF_FILES, Settings};
 
 use super::declared::Declared;
 use super::exec::here_as_root;
@@ -37,7 +37,8 @@ use crate::plan::transient::{Property, TransientError, properties};
 use crate::plan::{self, Beside, Files};
 use crate::report::{self, Level, Source, Style};
 use crate::root::{self, RootError};
-use crate::spec::{ContainerName, Reference};
+use crate::spec::keys::CONTAINER;
+use crate::spec::{ContainerName, Reference, nearest};
 use crate::transient;
 
 const AFTER_HELP: &str = "\
@@ -128,6 +129,8 @@ enum When {
 enum RunError {
     #[error("no image is given; write one before the command, or --rootfs with a folder of the host")]
     NoImage,
+    #[error("`{option}` is no option of `wharf run`{why}")]
+    Option { option: String, why: String },
     #[error("`{}` is not UTF-8, which the words of a command must be", .0.to_string_lossy())]
     NotText(OsString),
     #[error("--name {name}: {why}")]
@@ -208,6 +211,10 @@ fn words_of(words: &[OsString], settings: &mut Vec<Setting>) -> Result<(), RunEr
     let mut command = words.as_slice();
     if !has_folder {
         let (image, rest) = words.split_first().ok_or(RunError::NoImage)?;
+        // No reference begins so; and what comes after it isn't the image either.
+        if image.starts_with('-') {
+            return Err(no_option(image));
+        }
         settings.push(Setting {
             option: format!("the image {image}"),
             path: vec!["image".to_owned()],
@@ -221,6 +228,35 @@ fn words_of(words: &[OsString], settings: &mut Vec<Setting>) -> Result<(), RunEr
         value: Toml::Element(text(word)),
     }));
     Ok(())
+}
+
+/// What isn't known, with what was meant or the reason that there is none.
+fn no_option(word: &str) -> RunError {
+    let option = word.split('=').next().unwrap_or(word).to_owned();
+    let name = option.trim_start_matches('-').to_lowercase();
+    let known = RunArgs::augment_args(clap::Command::new("run"));
+    let names: Vec<&str> = known
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set())
+        .flat_map(|argument| argument.get_long_and_visible_aliases().unwrap_or_default())
+        .collect();
+    let same = |word: &&str| *word == name || word.replace('-', "") == name.replace(['-', '_'], "");
+    let of_files = OF_FILES.iter().find(|table| name.split('.').next() == Some(**table));
+    let below =
+        names.iter().find(|option| option.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.')));
+    let near = below.copied().or_else(|| nearest(&name, names.iter().copied()));
+    let because = CONTAINER.nothing.iter().find(|(word, _)| same(word)).map(|(_, why)| *why);
+    let habit = CONTAINER.habits.iter().find(|(word, _)| same(word)).map(|(_, key)| *key);
+    let why = match (because, habit.filter(|key| names.contains(key)), of_files, near) {
+        (Some(why), ..) => format!(": {why}"),
+        (None, Some(key), ..) => format!("; did you mean `--{key}`?"),
+        (None, None, Some(key), _) => {
+            format!("; `{key}` is for what a file declares: `wharf run --toml` prints one")
+        }
+        (None, None, None, Some(near)) => format!("; did you mean `--{near}`?"),
+        (None, None, None, None) => "; `wharf run --help` lists them".to_owned(),
+    };
+    RunError::Option { option, why }
 }
 
 /// What is different from a file that says nothing: such a container is for once.

@@ -12,7 +12,8 @@ use crate::spec::{Data, Document};
 
 /// Keys whose meaning hangs on a file: what starts a container that is there but doesn't run, and what is restarted when
 /// something has changed.
-const OF_FILES: [&str; 6] = ["autostart", "restart-on-change", "snapshot", "socket", "timer", "update"];
+pub(super) const OF_FILES: [&str; 6] =
+    ["autostart", "restart-on-change", "snapshot", "socket", "timer", "update"];
 
 /// Other names of options: by key, a letter, and words.
 const NAMES: &[(&str, Option<char>, &[&str])] = &[

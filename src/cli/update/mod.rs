@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::apply::decide::{Action, good};
 use super::apply::heed::Heed;
 use super::apply::work::{Outcome, Work, fingerprint, is_up};
-use super::apply::{Row, is_well_written, lock, look, table, tell};
+use super::apply::{Row, Written, how_written, lock, look, table, tell};
 use super::changed::{Now, beside_files, compared, now, snapshot_words};
 use super::declared::Declared;
 use super::exec::here_as_root;
@@ -50,6 +50,9 @@ or somebody says `wharf apply --retry NAME`. Containers that also have changes
 in their files wait for `wharf apply`. Others that run the same tag, without
 `update`, get what it names at their next start.
 
+A container whose files have mistakes is left out, and the command ends with 1.
+With a mistake in wharf.toml or an image's file nothing is done.
+
 With `snapshot = true` an image that failed has its container's volumes put back
 as well: see `wharf apply --help`. Where there can't be a snapshot, nothing is
 fetched.
@@ -76,8 +79,8 @@ JSON: one object with the keys
   containers  an array of objects as of `wharf apply --json`
 
 Exit status: 0 all that is new runs, or would be tried, or nothing is new (what
-failed earlier is only shown); 1 something can't be had, or failed now; 2 for
-wrong usage.";
+failed earlier is only shown); 1 something can't be had, or failed now, or a
+file has mistakes; 2 for wrong usage.";
 
 /// Run what the tags of images name now; what doesn't work is put back
 #[derive(Args)]
@@ -149,7 +152,8 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
     here_as_root(paths)?;
     let heed = if *dry_run { None } else { Some(Heed::take()?) };
     let lock = if *dry_run { None } else { Some(lock(paths, *no_wait)?) };
-    if !is_well_written(paths)? {
+    let written = how_written(paths)?;
+    if written == Written::Badly {
         return Ok(Exit::Failed);
     }
     let declared = Declared::list(paths)?;
@@ -204,7 +208,8 @@ pub fn run(args: &UpdateArgs, paths: &Paths) -> Result<Exit, Failure> {
         }
         containers.into_keys().collect()
     };
-    let exit = if images.iter().any(|image| image.problem.is_some()) { Exit::Failed } else { Exit::Done };
+    let is_bad = written != Written::Well || images.iter().any(|image| image.problem.is_some());
+    let exit = if is_bad { Exit::Failed } else { Exit::Done };
     let wanted: Vec<ContainerName> = wanted.into_iter().collect();
     // No name is all of them.
     if wanted.is_empty() {

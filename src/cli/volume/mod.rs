@@ -125,8 +125,8 @@ Exit status: 0 imported and durable; 1 not, and the volume is what it was; 2 for
     ///
     /// Without --yes it only lists them.
     #[command(after_help = "\
-Named are the volumes of every container file, also of one with mistakes, of one that is masked, and of every instance \
-of a template; of what runs; and of plans that something may fall back to. While one of these files can't be read, \
+Named are the volumes of every container file, also of one with mistakes, of one that is masked or has a drop-in over \
+it, and of every instance of a template, and those that one binds by their path; of what runs; and of plans that something may fall back to. While one of these files can't be read, \
 nothing is removed. What has snapshots stays, too. What is removed is gone for good. With --yes what killed commands \
 have left goes as well.
 

@@ -16,9 +16,6 @@ use crate::running::{self, Running};
 use crate::spec::ContainerName;
 use crate::transient;
 
-/// The drop-ins of all containers are in the folder of this name.
-const FOR_ALL: &str = "container";
-
 /// How a container uses a volume.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub(super) struct Use {
@@ -37,6 +34,12 @@ pub(super) struct Users {
     declared: BTreeMap<String, BTreeSet<Use>>,
     /// What runs, by volume.
     running: BTreeMap<String, BTreeSet<Use>>,
+    /// By the files, by the folder of the host that is bound.
+    bound: BTreeMap<PathBuf, BTreeSet<Use>>,
+    /// What runs, by the folder of the host that is bound.
+    bound_now: BTreeMap<PathBuf, BTreeSet<Use>>,
+    /// Where volumes are, as the files have it.
+    folder: PathBuf,
     /// Texts that may be a volume's name, and whose they are: of files with mistakes, and of plans.
     texts: BTreeMap<String, BTreeSet<String>>,
     /// Files that may name any volume, and what helps.
@@ -49,22 +52,25 @@ impl Users {
     /// # Errors
     /// The records of running containers can't be listed.
     pub(super) fn of(paths: &Paths) -> Result<Self, VolumesError> {
-        let mut users = Self::default();
+        let folder = paths.shown(&paths.state().join("volumes"));
+        let mut users = Self { folder, ..Self::default() };
         let listing = generate::list(paths);
         let mut good = BTreeSet::new();
         for (name, found) in &listing.containers {
-            let files = generate::read(paths, &listing, name, found);
-            if let Some(container) = files.and_then(|files| plan::check(&files).container) {
+            let Some(files) = generate::read(paths, &listing, name, found) else { continue };
+            if let Some(container) = plan::check(&files).container {
                 uses(&container, &mut users.declared);
-                good.insert(name.to_string());
+                binds(&container, &mut users.bound);
+                good.extend(files.drop_ins.iter().chain([&files.main]).map(|source| source.path.clone()));
             }
         }
-        users.other_files(paths, &good);
+        users.files(paths, &good);
         let records = running::all(paths);
         for running in
             records.map_err(|source| VolumesError::Users { path: paths.shown(&paths.running()), source })?
         {
             uses(&running.container, &mut users.running);
+            binds(&running.container, &mut users.bound_now);
         }
         let restart = "systemctl restart for its container";
         for (folder, way_out) in [
@@ -82,33 +88,26 @@ impl Users {
         Ok(users)
     }
 
-    /// What is in all files that aren't those of a container as it would be started: those with mistakes, those that are
-    /// masked and may come back, those that no container can be called by, drop-ins without a file. Every text in them
-    /// counts.
-    fn other_files(&mut self, paths: &Paths, good: &BTreeSet<String>) {
+    /// What is in all files. Of `good` ones, which make a container as it would be started, only what is mounted: a
+    /// drop-in may be in the way of that, and go tomorrow. Of the others every text counts: of those with mistakes, those
+    /// that another takes the place of or masks, those that no container can be called by, drop-ins without a file.
+    fn files(&mut self, paths: &Paths, good: &BTreeSet<PathBuf>) {
         for folder in paths.search().map(|above| above.join("containers")) {
             for (file, path) in self.entries(paths, &folder) {
-                let (stem, files) = if let Some(stem) = file.strip_suffix(".toml.d") {
+                let files = if file.ends_with(".toml.d") {
                     let drop_ins = self.entries(paths, &path).into_iter();
-                    (
-                        stem,
-                        drop_ins.filter(|(file, _)| file.ends_with(".toml")).map(|(_, path)| path).collect(),
-                    )
-                } else if let Some(stem) = file.strip_suffix(".toml") {
-                    (stem, vec![path])
+                    drop_ins.filter(|(file, _)| file.ends_with(".toml")).map(|(_, path)| path).collect()
+                } else if file.ends_with(".toml") {
+                    vec![path]
                 } else {
                     continue;
                 };
-                // Those for all are in each of them.
-                if good.contains(stem) || (stem == FOR_ALL && !good.is_empty()) {
-                    continue;
-                }
-                files.iter().for_each(|path| self.file(paths, path));
+                files.iter().for_each(|path| self.file(paths, path, good.contains(&paths.shown(path))));
             }
         }
     }
 
-    fn file(&mut self, paths: &Paths, path: &Path) {
+    fn file(&mut self, paths: &Paths, path: &Path, is_good: bool) {
         let whose = paths.shown(path).display().to_string();
         // Of a mask, a device, there is nothing to read; a pipe would be waited for.
         let text = match fs::metadata(path) {
@@ -119,6 +118,9 @@ impl Users {
         };
         let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
         match text.map(|text| text.parse::<toml::Table>()) {
+            Ok(Ok(table)) if is_good => {
+                table.get("mounts").into_iter().for_each(|mounts| texts(mounts, &whose, &mut self.texts));
+            }
             Ok(Ok(table)) => texts(&toml::Value::Table(table), &whose, &mut self.texts),
             Ok(Err(_)) | Err(_) => self.unreadable.push((whose, "wharf check")),
         }
@@ -158,17 +160,21 @@ impl Users {
             };
             let whose = paths.shown(&path).display().to_string();
             let mut named = BTreeMap::new();
+            let mut bound = BTreeMap::new();
             if let Ok(plan) = serde_json::from_slice::<Plan>(&text) {
                 uses(&plan.container, &mut named);
+                binds(&plan.container, &mut bound);
             } else if let Ok(running) = serde_json::from_slice::<Running>(&text) {
                 uses(&running.container, &mut named);
+                binds(&running.container, &mut bound);
             } else if let Ok(value) = serde_json::from_slice::<serde_json::Value>(&text) {
                 in_json(&value, &whose, &mut self.texts);
             } else {
                 self.unreadable.push((whose.clone(), way_out));
             }
-            for volume in named.into_keys() {
-                self.texts.entry(volume).or_default().insert(whose.clone());
+            let bound = bound.into_keys().map(|path: PathBuf| path.display().to_string());
+            for name in named.into_keys().chain(bound) {
+                one(&name, &whose, &mut self.texts);
             }
         }
     }
@@ -179,14 +185,36 @@ impl Users {
         names.map(String::as_str).filter(|name| !name.contains('%'))
     }
 
-    /// By what files it is declared; of a template, by any of its instances.
+    /// By what files it is declared, or bound by its path; of a template, by any of its instances.
     pub(super) fn declared(&self, volume: &str) -> Vec<&Use> {
-        self.declared.iter().filter(|(name, _)| is_meant(name, volume)).flat_map(|(_, uses)| uses).collect()
+        let named =
+            self.declared.iter().filter(|(name, _)| is_meant(name, volume)).flat_map(|(_, uses)| uses);
+        named.chain(self.within(&self.bound, volume)).collect()
     }
 
     /// What has it now.
     pub(super) fn running(&self, volume: &str) -> Vec<&Use> {
-        self.running.get(volume).into_iter().flatten().collect()
+        let named = self.running.get(volume).into_iter().flatten();
+        named.chain(self.within(&self.bound_now, volume)).collect()
+    }
+
+    /// Of binds, those of a volume's folder or one below it.
+    fn within<'u>(
+        &self,
+        bound: &'u BTreeMap<PathBuf, BTreeSet<Use>>,
+        volume: &str,
+    ) -> impl Iterator<Item = &'u Use> {
+        let folder = self.folder.join(volume);
+        bound.iter().filter(move |(path, _)| path.starts_with(&folder)).flat_map(|(_, uses)| uses)
+    }
+
+    /// What may write to a volume by a bind of a folder above it. Who can only read there, as a backup of all volumes or
+    /// what measures disks, has nothing of its own in it.
+    fn written_above(&self, volume: &str) -> Option<(&Path, &Use)> {
+        let folder = self.folder.join(volume);
+        let bound = self.bound_now.iter().chain(&self.bound);
+        let mut above = bound.filter(|(path, _)| folder.starts_with(path) && **path != folder);
+        above.find_map(|(path, uses)| Some((path.as_path(), uses.iter().find(|one| !one.read_only)?)))
     }
 
     /// Why it isn't unused; nothing where it is.
@@ -197,7 +225,12 @@ impl Users {
         if let Some(user) = self.declared(volume).first() {
             return Some(format!("{} is declared with it", user.container));
         }
-        let texts = self.texts.iter().filter(|(text, _)| is_meant(text, volume));
+        if let Some((path, user)) = self.written_above(volume) {
+            return Some(format!("{} has {} of the host, where it is", user.container, path.display()));
+        }
+        let folder = self.folder.join(volume);
+        let is_it = |text: &str| is_meant(text, volume) || Path::new(text).starts_with(&folder);
+        let texts = self.texts.iter().filter(|(text, _)| is_it(text));
         texts.flat_map(|(_, whose)| whose).next().map(|whose| format!("{whose} may name it"))
     }
 }
@@ -208,6 +241,16 @@ fn uses(container: &Container, into: &mut BTreeMap<String, BTreeSet<Use>>) {
             let (container, target) = (container.name.clone(), mount.target.clone());
             let one = Use { container, target, read_only: volume.read_only };
             into.entry(volume.name.clone()).or_default().insert(one);
+        }
+    }
+}
+
+fn binds(container: &Container, into: &mut BTreeMap<PathBuf, BTreeSet<Use>>) {
+    for mount in &container.mounts {
+        if let MountKind::Bind(bind) = &mount.kind {
+            let (container, target) = (container.name.clone(), mount.target.clone());
+            let one = Use { container, target, read_only: bind.read_only };
+            into.entry(bind.source.clone()).or_default().insert(one);
         }
     }
 }
@@ -297,6 +340,35 @@ mod tests {
     }
 
     #[test]
+    fn whoever_binds_a_volume_keeps_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join("etc/wharf/containers");
+        fs::create_dir_all(&folder).expect("made");
+        let write = |name: &str, key: &str, bind: &str| {
+            let text = format!("image = 'a'\n{key}[mounts]\n'/a' = {{ bind = '{bind}' }}\n");
+            fs::write(folder.join(name), text).expect("written");
+        };
+        write("a.toml", "", "/var/lib/wharf/volumes/whole/");
+        write("b.toml", "", "/var/lib/wharf/volumes/part/below");
+        write("c.toml", "memroy = 1\n", "/var/lib/wharf/volumes/bad");
+        let text = "image = 'a'\n[mounts]\n'/a' = { bind = '/', read-only = true }\n";
+        fs::write(folder.join("d.toml"), text).expect("written");
+        let paths = Paths::new(root.path());
+        let users = Users::of(&paths).expect("read");
+        let why = |volume: &str| users.why_kept(volume);
+        assert_eq!(why("whole").as_deref(), Some("a is declared with it"));
+        assert_eq!(why("part").as_deref(), Some("b is declared with it"));
+        assert_eq!(why("bad").as_deref(), Some("/etc/wharf/containers/c.toml may name it"));
+        // It reads all of the host, and keeps nothing.
+        assert_eq!(why("other"), None);
+        // Who binds it, makes none of it.
+        assert_eq!(users.named().count(), 0);
+        write("e.toml", "", "/var/lib/wharf");
+        let why = Users::of(&paths).expect("read").why_kept("other");
+        assert_eq!(why.as_deref(), Some("e has /var/lib/wharf of the host, where it is"));
+    }
+
+    #[test]
     fn what_doesnt_start_now_may_come_back() {
         let root = tempfile::tempdir().expect("a folder");
         let write = |path: &str, text: &str| {
@@ -313,6 +385,8 @@ mod tests {
             ("etc/wharf/containers/gone.toml.d/a.toml", "[mounts]\n'/a' = { volume = 'alone' }\n".to_owned()),
             ("usr/lib/wharf/containers/db.toml", with("vendors")),
             ("etc/wharf/containers/db.toml", with("db")),
+            ("etc/wharf/containers/web.toml", with("base") + "[environment]\nA = 'word'\n"),
+            ("etc/wharf/containers/web.toml.d/1.toml", "[mounts]\n'/a' = { volume = 'new' }\n".to_owned()),
         ] {
             write(path, &text);
         }
@@ -320,12 +394,17 @@ mod tests {
             .expect("linked");
         let users = Users::of(&Paths::new(root.path())).expect("read");
         assert!(users.unreadable.is_empty(), "{:?}", users.unreadable);
-        for volume in ["masked", "linked", "nameless", "alone", "db"] {
+        for volume in ["masked", "linked", "nameless", "alone", "db", "vendors", "base", "new"] {
             assert!(users.why_kept(volume).is_some(), "{volume}");
         }
         let why = users.why_kept("masked");
         assert_eq!(why.as_deref(), Some("/usr/lib/wharf/containers/masked.toml may name it"));
-        // What has another file in its place is nobody's.
-        assert_eq!(users.why_kept("vendors"), None);
+        // A file in its place, or a drop-in over it, may go.
+        let why = users.why_kept("vendors");
+        assert_eq!(why.as_deref(), Some("/usr/lib/wharf/containers/db.toml may name it"));
+        let why = users.why_kept("base");
+        assert_eq!(why.as_deref(), Some("/etc/wharf/containers/web.toml may name it"));
+        // Of a good file only mounts are volumes.
+        assert_eq!(users.why_kept("word"), None);
     }
 }
