@@ -27,10 +27,11 @@ pub fn fill(machine: &Machine) -> Result<()> {
     let copy = "skopeo copy --quiet --insecure-policy --dest-creds me:secret --dest-tls-verify=false";
     let host = &registry.host;
     shell(&format!(
-        "{wharf} image import --name web:1 --command /bin/bash --command -c \
+        "mkdir {} && {wharf} image import --name web:1 --command /bin/bash --command -c \
              --command 'trap exit TERM; cat /etc/debian_version; sleep infinity & wait' {} && \
          {wharf} image save --output {} web:1 && rm -r {} && \
          {copy} oci-archive:{} docker://{host}/team/web:1 && rm {}",
+        at(&folder.join("store")),
         at(&tar),
         at(&archive),
         at(&folder.join("store")),
