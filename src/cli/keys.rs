@@ -24,7 +24,9 @@ JSON: an array of objects, one per key, with the keys
   takes            what stands behind it, in words
   default          what holds without it, in TOML, or null
   without          what holds without it, in words, or null; with neither, it must be written
-  doc, example     text";
+  doc, example     text
+
+Exit status: 0 they are shown; 1 there is no such key; 2 for wrong usage.";
 
 /// Show what can be written in the files of containers and images, and in wharf.toml
 ///

@@ -56,7 +56,9 @@ JSON: an array of objects, one per container, with the keys
                    socket-failed (systemd doesn't listen for it, as a port is taken for one),
                    reload-due, file-gone, bad-plan
 
-WHY is the status_text of what isn't up and of what fails its checks. MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.";
+WHY is the status_text of what isn't up and of what fails its checks. MEMORY is `-` where the kernel doesn't account memory. Only root sees IMAGE, ADDRESS and PORTS.
+
+Exit status: 0 they are listed, however they are; 1 systemd doesn't answer, or something can't be read; 2 for wrong usage.";
 
 /// List containers and how they are
 ///

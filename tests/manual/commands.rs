@@ -60,6 +60,9 @@ fn page(command: &Command, name: &str, above: &str) -> String {
     if let Some(after) = after {
         page.push_str(&sections(&after.to_string()));
     }
+    // Who calls it from a script must know; a group only has the pages of what is below.
+    let is_group = command.has_subcommands() && !above.is_empty();
+    assert!(is_group || page.contains(".SH EXIT STATUS"), "{name}: no exit status is told");
     page.push_str(".SH SEE ALSO\n");
     let files: Vec<String> = super::keys::pages().into_iter().map(|(name, _)| name).collect();
     // What has a page of its files, with that of the same name.

@@ -134,7 +134,9 @@ Exit status: 0 written; 1 not; 2 for wrong usage, such as writing to a terminal.
 
 JSON: an array of objects: created (RFC 3339) where it is known, created-by,
 comment where there is one, diff-id of the layer that it made, where it made
-one, size (bytes of that layer's files).")]
+one, size (bytes of that layer's files).
+
+Exit status: 0 shown; 1 there is no such image, or it can't be read; 2 for wrong usage.")]
     History {
         /// The image's reference
         image: Reference,
@@ -162,7 +164,9 @@ all else is listed; 2 for wrong usage."
     /// Show what an image runs and what it is made of
     #[command(after_help = "Examples:
   wharf image inspect nginx:1.26
-  wharf image inspect --remote docker.io/library/nginx:1.27")]
+  wharf image inspect --remote docker.io/library/nginx:1.27
+
+Exit status: 0 shown; 1 there is no such image, or it can't be read or asked for; 2 for wrong usage.")]
     Inspect {
         /// The image's reference
         image: Reference,
@@ -177,7 +181,9 @@ all else is listed; 2 for wrong usage."
         json: bool,
     },
     /// Give an image another reference
-    #[command(after_help = "Example:\n  wharf image tag nginx:1.26 web:stable")]
+    #[command(after_help = "Example:\n  wharf image tag nginx:1.26 web:stable
+
+Exit status: 0 it has the reference, durably; 1 not: there is no such image, for one; 2 for wrong usage.")]
     Tag {
         /// A reference that it has
         image: Reference,
