@@ -63,6 +63,10 @@ fn main() -> ExitCode {
     // Before it is forgotten.
     let record = (verb != "start").then(|| running::find(&paths, &name).ok().flatten()).flatten();
     let mut about = record.as_ref().map_or_else(|| About::container(&name), About::running);
+    // A proxy has a log of its own, where people look for why nobody is let in.
+    if ["proxy", "refuse"].contains(&verb.as_str()) {
+        about.unit = exec::own_unit().or(about.unit);
+    }
     match verb.as_str() {
         "start" => {
             let result = exec::start(&paths, &name, &mut about);

@@ -77,6 +77,7 @@ pub use reload::reload;
 pub use request::{Program, Request, RequestError, User, variable, working_directory};
 pub use start::{start, started};
 pub use stop::{last_words, proved, refuse, stop, stopped};
+pub use target::own_unit;
 pub use view::root;
 pub use words::End;
 

@@ -182,6 +182,14 @@ pub fn cgroup_of(pid: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
+/// The unit that this process is of, by its cgroup: a container's own, or its proxy's. Nothing where systemd has another
+/// hierarchy than cgroup v2.
+pub fn own_unit() -> Option<String> {
+    let own = cgroup_of("self")?;
+    let unit = own.strip_suffix("/.control").unwrap_or(&own).rsplit('/').next()?;
+    unit.ends_with(".service").then(|| unit.strip_prefix('_').unwrap_or(unit).to_owned())
+}
+
 /// Whether that is where the executor puts a container's processes.
 fn is_payload(path: &str, name: &ContainerName) -> bool {
     let above = path.strip_suffix(PAYLOAD).and_then(|path| path.strip_suffix('/'));

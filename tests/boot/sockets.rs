@@ -221,16 +221,18 @@ pub fn proxied_by(machine: &mut Machine) -> Told {
     assert_eq!(held.line().map(|line| line.trim().to_owned()).as_deref(), Some("+PONG"));
     stopped(machine)?;
     // So it does when its file goes meanwhile: then proxy and container end as ever, and nobody starts them.
-    let mut held =
-        machine.start("exec 9<>/dev/tcp/127.0.0.1/6379; sleep 3; printf 'PING\\r\\n' >&9; head -n 1 <&9")?;
+    let mut held = machine.start(
+        "exec 9<>/dev/tcp/127.0.0.1/6379; until [ -e /tmp/ask ]; do sleep .1; done; printf 'PING\\r\\n' >&9; head -n 1 <&9",
+    )?;
     until(machine, "systemctl is-active -q cache-container")?;
     machine.sh("mv /etc/wharf/containers/cache.toml /root; systemctl daemon-reload")?;
     assert_eq!(property(machine, "cache", "ActiveState")?, "active");
+    machine.sh("touch /tmp/ask")?;
     assert_eq!(held.line().map(|line| line.trim().to_owned()).as_deref(), Some("+PONG"));
     stopped(machine)?;
     assert_eq!(machine.sh("systemctl show -P ActiveState cache-container-proxy")?, "inactive");
     assert_ne!(machine.run("exec 9<>/dev/tcp/127.0.0.1/6379")?.code, 0);
-    machine.sh("mv /root/cache.toml /etc/wharf/containers; systemctl daemon-reload; systemctl restart cache-container.socket")?;
+    machine.sh("rm /tmp/ask; mv /root/cache.toml /etc/wharf/containers; systemctl daemon-reload; systemctl restart cache-container.socket")?;
     // Started by hand it stays for as long, and then goes as well.
     machine.sh("systemctl start cache-container")?;
     stopped(machine)?;
