@@ -64,7 +64,7 @@ What a careful administrator does, in this order:
 What failed is held back: a reload, a restart or a boot runs the last good plan,
 until the files or the image change, or --retry is said. So it is while the
 change waits and is tried, should this command be killed or the power go; what
-has run for ten minutes since, or for --settle if that is longer, has proved
+has been ready for ten minutes since, or for --settle if longer, has proved
 itself all the same. Who stops or restarts a container meanwhile leaves its
 change untried. Files of the host that the container reads aren't put back: they
 are the administrator's.
