@@ -245,7 +245,7 @@ fn forward(fleet: &Fleet) -> Told {
     fleet.publish("2")?;
     // What would change is shown, and stays as it is.
     let shown = fleet.played("--check --diff")?;
-    let adds = |line: &&str| line.starts_with('+') && line.contains("web:2");
+    let adds = |line: &&str| line.starts_with("+description") && line.contains("version 2");
     assert_eq!(shown.said().lines().filter(adds).count(), HOSTS.len(), "{}", shown.said());
     assert_eq!((fleet.versions()?, fleet.processes()?), (vec!["version 1".to_owned(); 3], before.clone()));
     fleet.load()?;
