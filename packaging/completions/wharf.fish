@@ -130,8 +130,8 @@ complete -c wharf -n "__fish_wharf_using_subcommand run" -s e -l environment -l 
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l environment-files -l env-file -d 'Files of the host with NAME=value lines, read at each start' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l group -d 'The group that runs the program: a name of the image\'s group file, or a number' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.command -l health-cmd -d 'The check: a program of the image that ends with 0 where all is well' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.http -d 'The check: a page that is answered with a status of 200 to 399, by plain HTTP and at an address of the container itself' -r
-complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.image -d 'The check is the image\'s own HEALTHCHECK, with its times where these files have none' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.http -d 'The check: a page that is answered with a status of 200 to 399, by plain HTTP, at localhost or an address of the container' -r
+complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.image -d 'The check is the image\'s own HEALTHCHECK, with its times where these files have none; its StartInterval doesn\'t count' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.interval -d 'The time from the end of a check to the next, 100ms to a day' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.on-failure -d 'What an unhealthy container comes to: systemd stops it and starts it again by restart, or it is stopped for good, or it is only said [restart, stop, none]' -r
 complete -c wharf -n "__fish_wharf_using_subcommand run" -l health.retries -d 'How many checks in a row must fail before the container counts as unhealthy, 1 to 1000' -r

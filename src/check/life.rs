@@ -70,10 +70,22 @@ pub fn update(rules: &mut Rules<'_>, source: Option<&RootSource>) -> Update {
 }
 
 /// `snapshot`, of the volumes that it may write to.
-pub fn snapshot(rules: &mut Rules<'_>, source: Option<&RootSource>, kind: Kind, mounts: &[Mount]) -> bool {
+pub fn snapshot(
+    rules: &mut Rules<'_>,
+    source: Option<&RootSource>,
+    starting: &Starting,
+    mounts: &[Mount],
+) -> bool {
     let snapshot = rules.flag("snapshot").unwrap_or(false);
     let Some(entry) = rules.get("snapshot").filter(|_| snapshot) else { return snapshot };
     let key = entry.key.clone();
+    let idles = || {
+        starting
+            .socket
+            .as_ref()
+            .and_then(|socket| socket.proxy.as_ref())
+            .is_some_and(|proxy| proxy.idle_stop.is_some())
+    };
     let (message, hint) = match source {
         Some(RootSource::Folder(_)) => {
             rules.error(
@@ -83,7 +95,7 @@ pub fn snapshot(rules: &mut Rules<'_>, source: Option<&RootSource>, kind: Kind, 
             );
             return snapshot;
         }
-        _ if kind == Kind::Job => (
+        _ if starting.kind == Kind::Job => (
             "`snapshot` is never taken of a job's volumes: updates don't restart it",
             "leave it out; or have the job's program keep what it needs",
         ),
@@ -91,10 +103,14 @@ pub fn snapshot(rules: &mut Rules<'_>, source: Option<&RootSource>, kind: Kind, 
             "`snapshot` has no volume to be taken of: only named ones that can be written to count",
             "under [mounts]: \"/data\" = { volume = \"NAME\" }; binds and memory are never put back",
         ),
+        _ if idles() => (
+            "`snapshot` is taken only where the container runs: what comes in while it is idle is started by the next client, with none",
+            "to have it tried with one, wake it first, and then: wharf update NAME",
+        ),
         _ => return snapshot,
     };
     rules.findings.push(Finding::warning(key, message).hint(hint));
-    snapshot
+    snapshot && starting.kind != Kind::Job
 }
 
 /// `autostart`: for a template never, and for an instance only where its own files say so, since the

@@ -185,7 +185,7 @@ fn container(
     let restart = life::restart(rules, starting);
     let restart_on_change = life::restart_on_change(rules);
     let update = life::update(rules, source.as_ref());
-    let snapshot = life::snapshot(rules, source.as_ref(), starting.kind, &mounts);
+    let snapshot = life::snapshot(rules, source.as_ref(), starting, &mounts);
     let health = health::health(rules, restart);
     let ready = ready::ready(rules);
     let notify_access = ready::notify_access(rules, ready, init);

@@ -261,6 +261,28 @@ fn ends(machine: &Machine) -> Result<()> {
     forget(machine, &["again"])
 }
 
+/// Who wants to be told, and has systemd give up, as wharf-container(5) says it: once, and not at each restart.
+fn given_up(machine: &Machine) -> Result<()> {
+    machine.write(
+        "/etc/systemd/system/page-me@.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i >>/srv/paged'\n",
+    )?;
+    declare(
+        machine,
+        "shop",
+        "image = 'debian:13'\nnetwork = 'none'\nautostart = false\ncommand = ['/bin/sh', '-c', 'exit 3']\n\
+         [systemd.Unit]\nOnFailure = 'page-me@%N.service'\nStartLimitIntervalSec = '10min'\nStartLimitBurst = 5\n\
+         [systemd.Service]\nRestartMode = 'direct'\n",
+    )?;
+    machine.run("rm -f /srv/paged; systemctl start shop-container")?;
+    until(machine, "systemctl is-failed -q shop-container && test -e /srv/paged")?;
+    assert_eq!(property(machine, "shop", "NRestarts")?, "5");
+    assert_eq!(machine.sh("cat /srv/paged")?, "shop-container");
+    assert_eq!(property(machine, "shop", "StatusText")?, "Its program ended with status 3");
+    forget(machine, &["shop"])?;
+    machine.sh("rm /srv/paged /etc/systemd/system/page-me@.service; systemctl daemon-reload").map(drop)
+}
+
 fn delays(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     growing(machine)?;
@@ -270,6 +292,7 @@ fn delays(stage: &mut Stage) -> Told {
 fn last_words(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     ends(machine)?;
+    given_up(machine)?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::apply::{gone, json, write};
-use super::containers::{DEBIAN, property, with};
+use super::containers::{DEBIAN, property, until, with};
 use super::machine::{Machine, Output, Result};
 use super::pulled::{HOST, fill};
 use super::stage::{On, Stage, Story, Told};
@@ -303,14 +303,33 @@ fn updates(stage: &mut Stage) -> Told {
     updated(machine, "flaps")?;
     assert_eq!((runs("flaps")?, machine.sh("wharf changed flaps")?), (best, String::new()));
 
+    // A job that runs meanwhile isn't disturbed, however often its tag moves; its next run is of what that names by then.
+    let old = push(machine, "4", &format!("{STAYS}; : old"))?;
+    let job = format!("image = '{HOST}/team/app:4'\nnetwork = 'none'\ntype = 'job'\nautostart = false\n");
+    write(machine, "job", &format!("{job}update = 'registry'\n"))?;
+    let run = "systemctl start --no-block job-container";
+    machine.sh(&format!("systemctl daemon-reload; {run}"))?;
+    until(machine, "wharf exec job /bin/sh -c :")?;
+    let pid = property(machine, "job", "MainPID")?;
+    let mut newest = String::new();
+    for word in ["newer", "newest"] {
+        newest = push(machine, "4", &format!("{STAYS}; : {word}"))?;
+        assert!(updated(machine, "job")?.contains("and was fetched"));
+        assert_eq!((runs("job")?, property(machine, "job", "MainPID")?), (old.clone(), pid.clone()));
+        assert_eq!(machine.sh("ls /var/lib/wharf/held")?, "");
+    }
+    machine.sh(&format!("systemctl stop job-container; {run}"))?;
+    until(machine, "wharf exec job /bin/sh -c :")?;
+    assert_eq!(runs("job")?, newest);
+
     // The timer's unit does the same.
     let seventh = push(machine, "1", &format!("{STAYS}; : seventh"))?;
     machine.sh("systemd-analyze verify --man=no wharf-update.timer wharf-update.service && systemctl start wharf-update.service")?;
     assert_eq!((runs("follows")?, runs("pinned")?), (seventh, sixth));
     assert_ne!(machine.run("systemctl is-enabled wharf-update.timer")?.code, 0);
-    gone(machine, &["follows", "stays", "local", "pinned", "pair@", "flaps"])?;
+    gone(machine, &["follows", "stays", "local", "pinned", "pair@", "flaps", "job"])?;
     machine.sh(&format!(
-        "systemctl stop registry; wharf image remove {HOST}/team/app:1 {HOST}/team/app:2 local:1; wharf image logout {HOST}; \
+        "systemctl stop registry; wharf image remove {HOST}/team/app:1 {HOST}/team/app:2 {HOST}/team/app:4 local:1; wharf image logout {HOST}; \
          wharf image prune; rm -r /etc/wharf/wharf.toml /srv/registry /tmp/elsewhere && systemctl daemon-reload"
     ))?;
     Ok(())

@@ -57,7 +57,8 @@ What a careful administrator does, in this order:
 4. Containers are restarted in the order of links, at most eight at a time that
    don't depend on each other. Each must become ready in its unit's time, and
    then stay so for a while: 5 s, or with [health] one interval and one timeout
-   of its checks, up to a minute. Failing checks in that time must end well.
+   of its checks, up to a minute. Failing checks in that time must end well, or
+   stay in doubt for five minutes more.
 5. One that doesn't gets its last good plan and image back at once, and what
    links to it isn't tried. The rest goes on.
 

@@ -22,7 +22,7 @@ use super::exec::here_as_root;
 use super::image::provide::{Progress, fetch};
 use super::output::{Exit, Failure, chain, complain, plain, print};
 use crate::bus::Systemd;
-use crate::check::{Container, From, RootSource, Update};
+use crate::check::{Container, From, Kind, RootSource, Update};
 use crate::generate::{self, Everything};
 use crate::held::{self, Applying};
 use crate::host::Paths;
@@ -48,7 +48,9 @@ Of containers whose files say `update`:
 An image that failed is remembered, and not tried again until the tag moves on
 or somebody says `wharf apply --retry NAME`. Containers that also have changes
 in their files wait for `wharf apply`. Others that run the same tag, without
-`update`, get what it names at their next start.
+`update`, get what it names at their next start. So do jobs, and what waits for
+its first client or is idle: neither is started or disturbed by an update, so
+nobody looks at how its next run does, and no snapshot is taken.
 
 A container whose files have mistakes is left out, and the command ends with 1.
 With a mistake in wharf.toml or an image's file nothing is done.
@@ -485,7 +487,11 @@ impl Ask<'_> {
         for asked in images.iter_mut().filter(|asked| asked.new) {
             let Ok(reference) = asked.reference.parse::<Reference>() else { continue };
             let mut written = Vec::new();
-            for (name, (container, _)) in containers.iter().filter(|(_, (_, named))| *named == reference) {
+            // A job is never tried: what its tag names is for its next run.
+            let concerned = |(_, (container, named)): &(&ContainerName, &(Container, Reference))| {
+                *named == reference && container.kind == Kind::Service
+            };
+            for (name, (container, _)) in containers.iter().filter(concerned) {
                 let trust = plan::trust(container, settings);
                 let version = held::fingerprint(self.paths, container, &trust);
                 let before = marks.get(name);
