@@ -234,7 +234,7 @@ fn power_cuts(stage: &mut Stage) -> Told {
 }
 
 fn end(stage: &mut Stage) -> Told {
-    let machine = stage.machine()?;
+    let machine = set_up(stage)?;
     forget(machine, &NAMES)?;
     assert_eq!(machine.sh("wharf ps --json | tr -d '\\n '")?, "[]");
     machine.sh("rm -rf /srv/postgresql")?;

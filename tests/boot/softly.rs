@@ -12,13 +12,21 @@ pub const STORIES: &[Story] =
 fn softly(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
     let text = "image = 'debian:13'\nstop.timeout = 1\nautostart = false\n";
-    declare(machine, "stays", &format!("{text}survive-soft-reboot = true\npublish = ['8096:80']\n"))?;
+    let serves = "command = ['perl', '-MIO::Socket::INET', '-e', 'my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, \
+         ReuseAddr => 1) or die; while (my $c = $s->accept) { print $c qq(it serves\\n) }']\n";
+    declare(machine, "stays", &format!("{text}{serves}survive-soft-reboot = true\npublish = ['8096:80']\n"))?;
     // As examples/redis.toml is: checked by its init, which speaks to systemd and its journal.
     let check = "command = 'test ! -e /tmp/bad'\ninterval = '300ms'\nretries = 1\n";
     declare(machine, "checked", &format!("{text}survive-soft-reboot = true\n[health]\n{check}"))?;
     declare(machine, "goes", text)?;
     machine.sh("systemctl start stays-container goes-container checked-container")?;
     let checked = property(machine, "checked", "MainPID")?;
+    let served = || {
+        machine.sh(
+            "until exec 3<>/dev/tcp/127.0.0.1/8096; do sleep .1; done 2>/dev/null; timeout 5 head -n 1 <&3",
+        )
+    };
+    assert_eq!(served()?, "it serves");
     let (pid, other) = (property(machine, "stays", "MainPID")?, property(machine, "goes", "MainPID")?);
     let count: u32 = machine.sh("systemctl show -P SoftRebootsCount")?.parse().unwrap_or(0);
     machine.run("timeout 10 systemctl soft-reboot --no-wall --no-block")?;
@@ -37,6 +45,12 @@ fn softly(stage: &mut Stage) -> Told {
     // It is as it was: to look at, to enter, and to end.
     assert_eq!(machine.sh("wharf exec stays hostname")?, "stays");
     assert!(machine.sh("wharf ps")?.contains("8096:80"));
+    assert_eq!(served()?, "it serves", "its port leads where it did");
+    assert_eq!(machine.sh("wharf changed stays checked")?, "");
+    assert_eq!(
+        machine.sh("wharf port --json stays >/dev/null && wharf apply --dry-run stays")?,
+        "all is as the files say"
+    );
     // It is checked as before, and systemd and its journal hear of it.
     assert_eq!(property(machine, "checked", "MainPID")?, checked);
     machine.sh("wharf exec checked touch /tmp/bad")?;
@@ -46,6 +60,7 @@ fn softly(stage: &mut Stage) -> Told {
     assert!(said.contains("unhealthy, a check failed: exit status 1"), "{said}");
     machine.sh("systemctl restart stays-container")?;
     assert_ne!(property(machine, "stays", "MainPID")?, pid);
+    assert_eq!(served()?, "it serves");
     forget(machine, &["stays", "goes", "checked"])?;
     Ok(())
 }

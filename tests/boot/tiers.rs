@@ -428,7 +428,7 @@ fn update_again_and_again(machine: &mut Machine, times: usize) -> Told {
 }
 
 fn end(stage: &mut Stage) -> Told {
-    let machine = stage.machine()?;
+    let machine = set_up(stage)?;
     forget(machine, &NAMES)?;
     assert_eq!(machine.sh("wharf ps --json | tr -d '\\n '")?, "[]");
     until(machine, "! ls /sys/class/net | grep -q ^wharf-")?;

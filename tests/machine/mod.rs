@@ -240,7 +240,9 @@ impl Machine {
                 Ok(()) => break,
                 Err(Error::Boot { .. }) if crashes < CRASHES && full::crashed_by_itself(self.dir.path()) => {
                     crashes += 1;
-                    println!("    machine: its kernel crashed while booting; booting it again");
+                    println!(
+                        "    machine: its kernel crashed or stood still while booting; booting it again"
+                    );
                     self.power_cut()?;
                     self.power_on()?;
                 }
