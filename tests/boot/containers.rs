@@ -134,7 +134,7 @@ pub fn until(machine: &Machine, condition: &str) -> Result<()> {
         Kind::Fast => 20,
         Kind::Full => 110,
     };
-    let line = format!("i=0; until {condition}; do sleep .1; ((++i < {seconds}0)) || exit 9; done");
+    let line = format!("until {condition}; do sleep .1; ((SECONDS < {seconds})) || exit 9; done");
     let output = machine.run_for(&line, Duration::from_secs(seconds + 30))?;
     if output.code == 0 {
         return Ok(());

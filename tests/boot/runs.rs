@@ -41,10 +41,11 @@ fn set_up(stage: &mut Stage) -> Result<(&mut Machine, String)> {
     let machine = with(stage, &[&DEBIAN])?;
     // The first one makes what stays: the bridge, folders.
     machine.sh("wharf run debian:13 true")?;
-    // It has ended as its program has, and systemd may still have its unit.
+    // It has ended as its program has, and systemd may still have its unit, and the kernel its interface.
     until(
         machine,
-        "[[ -z $(systemctl list-units --all --no-legend --plain 'debian-*-container*' | grep -v not-found) ]]",
+        "[[ -z $(systemctl list-units --all --no-legend --plain 'debian-*-container*' | grep -v not-found) ]] && \
+         ! ls /sys/class/net | grep -q ^wharf-",
     )?;
     let before = machine.sh(LEFT)?;
     Ok((machine, before))

@@ -197,7 +197,7 @@ pub fn proxied_by(machine: &mut Machine) -> Told {
     let began = Instant::now();
     for round in 1..=12 {
         let answers = machine.sh(
-            "for i in {1..20}; do (exec 9<>/dev/tcp/127.0.0.1/6379; printf 'GET kept\\r\\n' >&9; timeout 8 head -n 2 <&9) & done; wait",
+            "for i in {1..20}; do (exec 9<>/dev/tcp/127.0.0.1/6379; printf 'GET kept\\r\\n' >&9; timeout 60 head -n 2 <&9) & done; wait",
         )?;
         assert_eq!(answers.matches("yes").count(), 20, "{round}: {answers}");
         stopped(machine)?;
