@@ -131,8 +131,8 @@ pub fn property(machine: &Machine, name: &str, property: &str) -> Result<String>
 /// Waits until a condition of bash holds; says what the journal has when it never does.
 pub fn until(machine: &Machine, condition: &str) -> Result<()> {
     let seconds = match machine.kind() {
-        Kind::Fast => 20,
-        Kind::Full => 110,
+        Kind::Fast => 45,
+        Kind::Full => 135,
     };
     let line = format!("until {condition}; do sleep .1; ((SECONDS < {seconds})) || exit 9; done");
     let output = machine.run_for(&line, Duration::from_secs(seconds + 30))?;
