@@ -431,7 +431,10 @@ fn reboots(stage: &mut Stage) -> Told {
     for version in ["cut", "cut-bad"] {
         let command = if version == "cut" { STAYS } else { "command = ['/bin/sh', '-c', 'sleep 1; exit 1']" };
         write(machine, "boots", &of(version, command))?;
+        machine.sh("cp /var/lib/wharf/held/boots.json /root/before")?;
         let applying = machine.start("wharf apply --settle 20s")?;
+        // The mark before it is of a trial, too.
+        until(machine, "! cmp -s /root/before /var/lib/wharf/held/boots.json")?;
         state(machine, "boots", "trying")?;
         machine.sh("sync")?;
         machine.let_pass(Duration::from_millis(300));
