@@ -436,9 +436,10 @@ fn versions(stage: &mut Stage) -> Told {
     Ok(forget(machine, &["web", "other"])?)
 }
 
-/// What there is of the network, of mounts and of files: counted, and named, so that a difference shows.
+/// What there is of the network, of mounts and of files: counted, and named, so that a difference shows. The
+/// record of a start is longer the farther that start came, so its size doesn't count.
 const INVENTORY: &str = "{ ip -o link | sed 's/^[0-9]*: //; s/@.*//'; ip -4 route show table all; ip -6 route show table all | sed 's/ expires.*//'; ip rule; ip neigh show nud permanent; \
-    nft list ruleset; find /var/lib/wharf/leases /run/wharf -printf '%p %s\\n' | grep -v network.lock; findmnt -rno TARGET; find /sys/fs/cgroup/wharf.slice -mindepth 1 -type d; lsns -n -o TYPE | sort; } 2>/dev/null | sort";
+    nft list ruleset; find /var/lib/wharf/leases /run/wharf -path '/run/wharf/restarts/*' -printf '%p\\n' -o -printf '%p %s\\n' | grep -v network.lock; findmnt -rno TARGET; find /sys/fs/cgroup/wharf.slice -mindepth 1 -type d; lsns -n -o TYPE | sort; } 2>/dev/null | sort";
 
 fn cycles(stage: &mut Stage) -> Told {
     let times = stage.times(12, 300);
