@@ -1,15 +1,15 @@
 //! A running container's root, looked at from outside.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, statx};
 
 use super::failure::{Failure, Status};
 use super::target::Target;
 use crate::spec::ContainerName;
-use crate::sys;
-use crate::sys::process;
+use crate::sys::mounts::{self, Mount};
+use crate::sys::{self, process};
 
 /// The root of a container, by its unit's main process, as a folder (`O_PATH`). It is the mount of the root itself;
 /// what is mounted below it can be told by `RESOLVE_NO_XDEV` (openat2(2)).
@@ -28,7 +28,7 @@ pub fn root(name: &ContainerName, main: i32) -> Result<OwnedFd, Failure> {
     let root = rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| failed("open", errno))?;
     let found = statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
         .map_err(|errno| failed("look at", errno))?;
-    let mounts = fs::read_to_string(format!("/proc/{main}/mountinfo")).unwrap_or_default();
+    let mounts = mounts::seen_by(main).unwrap_or_default();
     if !process::is_alive(target.process.as_fd()) {
         return Err(Failure::new(Status::Namespace, format!("{name} has just ended"))
             .hint("what it had written is gone with it"));
@@ -41,15 +41,12 @@ pub fn root(name: &ContainerName, main: i32) -> Result<OwnedFd, Failure> {
     Ok(root)
 }
 
-/// Whether a mount is an overlay, whole, and the root of a process (proc_pid_mountinfo(5)).
-fn is_whole_root(mounts: &str, id: u64) -> bool {
-    mounts.lines().any(|line| {
-        let fields: Vec<_> = line.split(' ').collect();
-        let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
-        fields.first().and_then(|text| text.parse().ok()) == Some(id)
-            && fields.get(3..5) == Some(&["/", "/"])
-            && kind == Some("overlay")
-    })
+/// Whether a mount is an overlay, whole, and the root of a process.
+fn is_whole_root(mounts: &[Mount], id: u64) -> bool {
+    let root = Path::new("/");
+    mounts
+        .iter()
+        .any(|mount| mount.id == id && mount.root == root && mount.point == root && mount.kind == "overlay")
 }
 
 #[cfg(test)]
@@ -58,10 +55,11 @@ mod tests {
 
     #[test]
     fn the_mount_of_the_root() {
-        let mounts = "96 95 0:50 / / rw,relatime shared:1 - overlay wharf rw,lowerdir=x\n\
+        let mounts = b"96 95 0:50 / / rw,relatime shared:1 - overlay wharf rw,lowerdir=x\n\
                       97 96 0:51 / /proc rw - proc proc rw\n\
                       98 96 0:50 /usr /usr rw - overlay wharf rw\n";
-        assert!(is_whole_root(mounts, 96));
-        assert!(!is_whole_root(mounts, 97) && !is_whole_root(mounts, 98) && !is_whole_root(mounts, 9));
+        let mounts: Vec<_> = mounts::parse(mounts).collect();
+        assert!(is_whole_root(&mounts, 96));
+        assert!(!is_whole_root(&mounts, 97) && !is_whole_root(&mounts, 98) && !is_whole_root(&mounts, 9));
     }
 }

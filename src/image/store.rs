@@ -16,6 +16,7 @@ use super::index::Kinds;
 use super::similar::similar;
 use super::staging::Staging;
 use crate::spec::Reference;
+use crate::sys::mounts;
 
 /// The longest file name of Linux's file systems (`NAME_MAX`).
 const FILE_NAME_MAX: usize = 255;
@@ -412,15 +413,9 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
 /// shows the paths as they were given, which for containers may be relative to the store.
 pub(crate) fn mounted_layers() -> BTreeSet<String> {
     let mut mounted = BTreeSet::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return mounted };
-    for process in processes.flatten() {
-        let is_process = process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
-        if !is_process {
-            continue;
-        }
-        // A process that is gone by now has nothing mounted.
-        let mounts = fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
-        for line in mounts.lines().filter(|line| line.contains(" - overlay ")) {
+    for seen in mounts::seen_by_all() {
+        let list = String::from_utf8_lossy(&seen.list);
+        for line in list.lines().filter(|line| line.contains(" - overlay ")) {
             let words = line.split(|c: char| !c.is_ascii_hexdigit());
             mounted.extend(words.filter(|word| word.len() == 64).map(str::to_owned));
         }

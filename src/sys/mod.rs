@@ -11,6 +11,7 @@ pub mod clock;
 pub mod clone;
 pub mod handed;
 pub mod mount;
+pub mod mounts;
 pub mod privilege;
 pub mod process;
 pub mod resolve;

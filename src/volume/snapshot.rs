@@ -25,7 +25,6 @@
 //! **Nobody may use the volume** meanwhile: no record of a running container names it (see `running`), and no process
 //! has it mounted. A start holds `.locks/NAME` until its mount can be seen.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -46,6 +45,7 @@ use crate::host::Paths;
 use crate::running::Running;
 use crate::spec::ContainerName;
 use crate::sys::btrfs;
+use crate::sys::mounts::{self, Mount};
 use crate::tree::{self, TreeError};
 
 /// How a volume is copied.
@@ -477,9 +477,9 @@ impl Places {
     /// by a copy, and by a removal.
     pub(super) fn nothing_inside(&self) -> Result<(), WhyNot> {
         let real = self.volume.canonicalize().map_err(failed("look at", &self.volume))?;
-        let inside = Mount::all()?
+        let inside = mounts()?
             .into_iter()
-            .map(|(_, mount)| mount.point)
+            .map(|mount| mount.point)
             .find(|point| *point != real && point.starts_with(&real));
         match inside {
             Some(point) => Err(WhyNot::MountInside { volume: self.name.clone(), point }),
@@ -496,7 +496,7 @@ impl Places {
             return Ok(Kind::Reflinks);
         }
         let file_system =
-            Mount::of(&self.volumes)?.map_or("a file system without a name".to_owned(), |it| it.kind);
+            mount_of(&self.volumes)?.map_or("a file system without a name".to_owned(), |it| it.kind);
         Err(WhyNot::FileSystem { volume: self.name.clone(), path: self.volume.clone(), file_system })
     }
 
@@ -528,8 +528,8 @@ impl Places {
             return Err(in_use(format!("container {other}")));
         }
         // Of the volume itself, which may be a link or a mount point.
-        let Some(mount) = Mount::of(&self.volume)? else { return Ok(()) };
-        let Some(inside) = mount.inside(&self.volume) else { return Ok(()) };
+        let Some(mount) = mount_of(&self.volume)? else { return Ok(()) };
+        let Some(inside) = inside(&mount, &self.volume) else { return Ok(()) };
         match mounted_by(&mount, &inside) {
             Some(process) => Err(in_use(process)),
             None => Ok(()),
@@ -616,98 +616,38 @@ fn can_clone(folder: &Path) -> Result<bool, VolumeError> {
     }
 }
 
-/// A mounted file system, as /proc/PID/mountinfo has it (proc_pid_mountinfo(5)).
-struct Mount {
-    device: String,
-    /// The folder of the file system that is mounted, and where.
-    root: PathBuf,
-    point: PathBuf,
-    kind: String,
+/// What this process has mounted.
+fn mounts() -> Result<Vec<Mount>, VolumeError> {
+    mounts::own().map_err(failed("read", Path::new(mounts::OWN)))
 }
 
-impl Mount {
-    fn parse(line: &str) -> Option<(u64, Self)> {
-        let mut fields = line.split(' ');
-        let id = fields.next()?.parse().ok()?;
-        let device = fields.nth(1)?.to_owned();
-        let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
-        let kind = line.split_once(" - ")?.1.split(' ').next()?.to_owned();
-        Some((id, Self { device, root, point, kind }))
-    }
-
-    /// Those that this process sees, by their ids.
-    fn all() -> Result<Vec<(u64, Self)>, VolumeError> {
-        let path = Path::new("/proc/self/mountinfo");
-        // Where somebody mounts something with such a name, it needn't be UTF-8.
-        let text = fs::read(path).map_err(failed("read", path))?;
-        Ok(String::from_utf8_lossy(&text).lines().filter_map(Self::parse).collect())
-    }
-
-    /// The one that a folder is on.
-    fn of(folder: &Path) -> Result<Option<Self>, VolumeError> {
-        let look = statx(rustix::fs::CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID);
-        let wanted = look.map_err(failed("look at", folder))?.stx_mnt_id;
-        Ok(Self::all()?.into_iter().find(|(id, _)| *id == wanted).map(|(_, mount)| mount))
-    }
-
-    /// Where in the file system a path is.
-    fn inside(&self, path: &Path) -> Option<PathBuf> {
-        let real = path.canonicalize().ok()?;
-        Some(self.root.join(real.strip_prefix(&self.point).ok()?))
-    }
+/// The mount that a folder is on.
+fn mount_of(folder: &Path) -> Result<Option<Mount>, VolumeError> {
+    let look = statx(rustix::fs::CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID);
+    let wanted = look.map_err(failed("look at", folder))?.stx_mnt_id;
+    Ok(mounts()?.into_iter().find(|mount| mount.id == wanted))
 }
 
-/// As the kernel writes names there: space, tab, newline and backslash in octal.
-fn unescape(field: &str) -> PathBuf {
-    let codes = BTreeMap::from([("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]);
-    let mut text = String::with_capacity(field.len());
-    let mut rest = field;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let code = rest.get(at..at + 4).unwrap_or_default();
-        let (meant, length) = codes.get(code).map_or(("\\", 1), |meant| (*meant, 4));
-        text.push_str(meant);
-        rest = &rest[at + length..];
-    }
-    text.push_str(rest);
-    text.into()
+/// Where in the file system of a mount a path is.
+fn inside(mount: &Mount, path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().ok()?;
+    Some(mount.root.join(real.strip_prefix(&mount.point).ok()?))
 }
 
 /// A process that has a folder of a mounted file system mounted elsewhere, or one in it: its number and name.
 fn mounted_by(own: &Mount, folder: &Path) -> Option<String> {
-    for process in fs::read_dir("/proc").ok()?.flatten() {
-        let number = process.file_name().to_string_lossy().into_owned();
-        if !number.bytes().all(|b| b.is_ascii_digit()) {
-            continue;
-        }
-        // A process that is gone by now has nothing mounted.
-        let mounts = fs::read(process.path().join("mountinfo")).unwrap_or_default();
-        let mounts = String::from_utf8_lossy(&mounts);
-        let mut mounts = mounts.lines().filter(|line| line.contains(&own.device)).filter_map(Mount::parse);
-        // That by which the volume itself is there is the host's, and many processes have it.
-        let is_own = |mount: &Mount| (&mount.root, &mount.point) == (&own.root, &own.point);
-        let has = |mount: &Mount| mount.device == own.device && mount.root.starts_with(folder);
-        if mounts.any(|(_, mount)| has(&mount) && !is_own(&mount)) {
-            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("process {number} ({}), which has it mounted", name.trim()));
-        }
-    }
-    None
+    // That by which the volume itself is there is the host's, and many processes have it.
+    let is_own = |mount: &Mount| (&mount.root, &mount.point) == (&own.root, &own.point);
+    let has = |mount: &Mount| mount.device == own.device && mount.root.starts_with(folder);
+    let seen = mounts::seen_by_all()
+        .find(|seen| mounts::parse(&seen.list).any(|mount| has(&mount) && !is_own(&mount)))?;
+    let name = fs::read_to_string(format!("/proc/{}/comm", seen.pid)).unwrap_or_default();
+    Some(format!("process {} ({}), which has it mounted", seen.pid, name.trim()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_the_kernel() {
-        let line =
-            "36 35 98:0 /mnt1/a\\040b /mnt2/x\\134y rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
-        let (id, mount) = Mount::parse(line).expect("a mount");
-        assert_eq!((id, mount.device.as_str(), mount.kind.as_str()), (36, "98:0", "ext3"));
-        assert_eq!((mount.root, mount.point), ("/mnt1/a b".into(), "/mnt2/x\\y".into()));
-        assert!(Mount::parse("36 35").is_none());
-    }
 
     #[test]
     fn names_that_lead_elsewhere() {

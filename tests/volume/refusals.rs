@@ -1,6 +1,7 @@
 //! What is refused, in whole sentences, and with the volume as it was.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use wharf::host::Paths;
@@ -91,18 +92,33 @@ pub fn in_use() {
         assert_untouched(&place);
     };
     // Mounted in another mount namespace, by a process that ends with its standard input.
-    let script = "mount --bind \"$1/sub\" /mnt && echo ready && exec cat";
+    let user = |script: &str| {
+        let mut user = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
+            .arg(place.volume())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(user.stdout.take().unwrap()), &mut line)
+            .unwrap();
+        (user, line.trim().to_owned())
+    };
     fs::create_dir(place.volume().join("sub")).unwrap();
-    let mut user = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
-        .arg(place.volume())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(user.stdout.take().unwrap()), &mut line)
-        .unwrap();
+    // Also where the first process in that namespace has another root, from which it can't be seen.
+    let rooted =
+        "mount --bind \"$1/sub\" /mnt && exec 3<&0 && { cat <&3 & } && echo $! && exec chroot /usr /bin/cat";
+    let (mut first, second) = user(rooted);
+    until_rooted(first.id());
+    refused(&format!("process {second} (cat)"));
+    drop(first.stdin.take());
+    first.wait().unwrap();
+    // What it has started has the same input, and ends with it.
+    while fs::exists(format!("/proc/{second}/ns/mnt")).unwrap() {
+        std::thread::yield_now();
+    }
+    let (mut user, _) = user("mount --bind \"$1/sub\" /mnt && echo ready && exec cat");
     refused(&format!("process {} (", user.id()));
     // It may go, also while the volume is in use.
     snapshot::take(&paths, "other", LABEL).unwrap_err();
@@ -136,6 +152,13 @@ pub fn in_use() {
     record("another");
     snapshot::restore(&paths, VOLUME, LABEL).unwrap();
     assert_untouched(&place);
+}
+
+/// Waits for a process to have a root of its own.
+fn until_rooted(pid: u32) {
+    while fs::read_link(format!("/proc/{pid}/root")).unwrap() != Path::new("/usr") {
+        std::thread::yield_now();
+    }
 }
 
 /// A value in a document, however deep.

@@ -9,6 +9,7 @@ use super::{found, text};
 use crate::doctor::facts::{Clock, Disk, Generator, Installed, Journal, Look, Memory, Resolver, Systemd};
 use crate::host::{HostFacts, Paths};
 use crate::names;
+use crate::sys::mounts;
 
 pub(super) fn systemd(paths: &Paths) -> Look<Systemd> {
     Look::Seen(Systemd {
@@ -128,7 +129,7 @@ pub(super) fn disk(what: &'static str, path: &Path) -> Look<Disk> {
     let look = || -> io::Result<Disk> {
         let there: PathBuf = path.ancestors().find(|path| path.exists()).unwrap_or(path).canonicalize()?;
         let stat = rustix::fs::statvfs(&there)?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = mounts::own().unwrap_or_default();
         let (mount, kind) = super::trial::mount_of(&mounts, &there).unwrap_or_default();
         Ok(Disk {
             what,

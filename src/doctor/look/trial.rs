@@ -12,6 +12,7 @@ use crate::doctor::facts::{FileSystem, Look, Trial};
 use crate::host::Paths;
 use crate::lease::IDS;
 use crate::sys::mount::{self, Attributes};
+use crate::sys::mounts::{self, Mount};
 use crate::sys::{self, clone, process};
 
 /// Any range does, as nothing is written; this is the first that is leased.
@@ -24,7 +25,7 @@ pub(super) fn trial(paths: &Paths, binds: &[(PathBuf, String)]) -> Look<Trial> {
             return Look::Seen(Trial { user_namespace: Some(error.to_string()), ..Trial::default() });
         }
     };
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mounts::own().unwrap_or_default();
     let state = existing(&paths.state());
     // Volumes may be on another one, and so may each of them.
     let volumes = paths.state().join("volumes");
@@ -115,41 +116,13 @@ fn overlay(paths: &Paths, layer: &Path, users: BorrowedFd<'_>) -> Result<(), Sta
     Ok(())
 }
 
-/// The mount that a path is on, and its kind (proc_pid_mountinfo(5)): the last of those that lie the furthest down.
-pub(super) fn mount_of(mountinfo: &str, path: &Path) -> Option<(PathBuf, String)> {
-    let mut best: Option<(PathBuf, String)> = None;
-    for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let Some(point) = before.split(' ').nth(4).map(unescaped) else { continue };
-        let deeper =
-            best.as_ref().is_none_or(|(best, _)| point.components().count() >= best.components().count());
-        if path.starts_with(&point) && deeper {
-            best = Some((point, after.split(' ').next().unwrap_or_default().to_owned()));
-        }
-    }
-    best
-}
-
-/// Spaces and the like are octal numbers there.
-fn unescaped(text: &str) -> PathBuf {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let number = rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match number {
-            Some(number) => {
-                out.push(char::from(number));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                out.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    PathBuf::from(out)
+/// The mount that a path is on, and its kind: the last of those that lie the furthest down.
+pub(super) fn mount_of(mounts: &[Mount], path: &Path) -> Option<(PathBuf, String)> {
+    let mount = mounts
+        .iter()
+        .filter(|mount| path.starts_with(&mount.point))
+        .max_by_key(|mount| mount.point.components().count())?;
+    Some((mount.point.clone(), mount.kind.clone()))
 }
 
 #[cfg(test)]
@@ -158,18 +131,19 @@ mod tests {
 
     #[test]
     fn the_mount_of_a_path() {
-        let text = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+        let text = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
                     30 22 8:2 / /var rw shared:1 - xfs /dev/sda2 rw\n\
                     31 30 0:40 / /var/lib/my\\040disk rw - nfs4 server:/x rw\n\
                     32 30 0:41 / /var rw - btrfs /dev/sdb rw\n";
+        let mounts: Vec<_> = mounts::parse(text).collect();
         for (path, point, kind) in [
             ("/etc", "/", "ext4"),
             ("/variant", "/", "ext4"),
             ("/var/lib/wharf", "/var", "btrfs"),
             ("/var/lib/my disk/x", "/var/lib/my disk", "nfs4"),
         ] {
-            assert_eq!(mount_of(text, Path::new(path)), Some((point.into(), kind.to_owned())), "{path}");
+            assert_eq!(mount_of(&mounts, Path::new(path)), Some((point.into(), kind.to_owned())), "{path}");
         }
-        assert_eq!(mount_of("", Path::new("/")), None);
+        assert_eq!(mount_of(&[], Path::new("/")), None);
     }
 }
