@@ -362,8 +362,9 @@ fn networks(stage: &mut Stage) -> Told {
     let listed = machine.sh("wharf network list --format '{name} {ipv4} {running} {firewall}'")?;
     let subnet = pools.split(' ').next().expect("a network");
     assert_eq!(listed, format!("default {subnet} 2 in-force"));
-    let address = machine
-        .sh("wharf ps --json | tr -d ' \\n' | grep -o 'front\".*' | grep -o '10[.][0-9.]*' | head -n 1")?;
+    let address = machine.sh(
+        "wharf ps --json | tr -d ' \\n' | grep -o 'front\".*' | grep -oE '10([.][0-9]+){3}' | head -n 1",
+    )?;
     let text = machine.sh("wharf network inspect default")?;
     for part in [
         "store as store, db, storehouse",

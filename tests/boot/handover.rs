@@ -133,7 +133,7 @@ fn killed(stage: &mut Stage) -> Told {
         "victim",
         "image = 'debian:13'\nnetwork = 'none'\nrestart = 'no'\n\
          [mounts]\n'/a/bind' = { bind = '/srv/victim' }\n'/var/log' = { volume = 'victim' }\n'/cache' = { tmpfs = '1M' }\n\
-         [systemd.Service]\nTimeoutStartSec = '3s'\n",
+         [systemd.Service]\nTimeoutStartSec = '8s'\n",
     )?;
     let left = format!(
         "systemctl stop victim-container; systemctl reset-failed victim-container 2>/dev/null; {LEFT} :"

@@ -42,8 +42,17 @@ fn file(script: &str, more: &str) -> String {
     )
 }
 
-/// Stays until it is told to end, by SIGUSR1, and says so.
-const STAYS: &str = "trap 'echo stopped in order; exit 0' USR1; sleep infinity & wait";
+/// Stays until it is told to end, by SIGUSR1, and says so. It can be told so once there is a file; see [`stays`].
+const STAYS: &str = "trap 'echo stopped in order; exit 0' USR1; touch /state/up; sleep infinity & wait";
+
+/// The same, which is well once it has ended: what is started next is so from its first check on.
+const RECOVERS: &str =
+    "trap 'rm -f /state/bad; echo stopped in order; exit 0' USR1; touch /state/up; sleep infinity & wait";
+
+/// Waits until a program can be told to end, which may come later than its first good check.
+fn stays(machine: &Machine) -> Result<()> {
+    until(machine, "test -e /srv/health/up")
+}
 
 /// Its check fails while there is a file.
 const GOOD: &str = "command = 'echo a check >>/state/checks; echo so far; if test -e /state/bad; then echo it is bad; exit 1; fi; echo it is good'\n";
@@ -195,14 +204,11 @@ fn restarted(stage: &mut Stage) -> Told {
     let machine = begin(stage, &[&DEBIAN])?;
     let health =
         "stop.signal = 'SIGUSR1'\nrestart = 'on-failure'\n[health]\ninterval = '500ms'\nretries = 2\n";
-    declare(
-        machine,
-        "sick",
-        &file(&format!("rm -f /state/bad; {STAYS}"), &format!("{health}{GOOD}timeout = '5s'\n")),
-    )?;
+    declare(machine, "sick", &file(RECOVERS, &format!("{health}{GOOD}timeout = '5s'\n")))?;
     mark(machine)?;
     machine.sh("systemctl start sick-container")?;
     is(machine, "sick", "healthy")?;
+    stays(machine)?;
     machine.sh("touch /srv/health/bad")?;
     until(machine, "[[ $(systemctl show -P NRestarts sick-container) == 1 ]]")?;
     is(machine, "sick", "healthy")?;
@@ -230,29 +236,32 @@ fn stopped(stage: &mut Stage) -> Told {
         "stop = {{ signal = 'SIGUSR1', timeout = '5s' }}\n[health]\ninterval = '300ms'\nretries = 2\non-failure = 'stop'\n{GOOD}"
     );
     // One that ends when it is asked to, and one that doesn't.
-    declare(machine, "sick", &file(STAYS, &health))?;
+    declare(machine, "yields", &file(STAYS, &health))?;
     declare(machine, "deaf", &file("trap '' USR1; sleep infinity & wait; sleep infinity", &health))?;
-    machine.sh("systemctl start sick-container deaf-container")?;
-    is(machine, "sick", "healthy")?;
+    machine.sh("systemctl start yields-container deaf-container")?;
+    is(machine, "yields", "healthy")?;
     is(machine, "deaf", "healthy")?;
+    stays(machine)?;
     mark(machine)?;
     machine.sh("touch /srv/health/bad")?;
-    for name in ["sick", "deaf"] {
+    for name in ["yields", "deaf"] {
         until(machine, &format!("systemctl is-failed -q {name}-container"))?;
         assert_eq!(property(machine, name, "Result")?, "exit-code", "{name}");
         assert_eq!(property(machine, name, "ExecMainStatus")?, "193", "{name}");
         assert_eq!(property(machine, name, "StatusText")?, "Health: unhealthy, so it is stopped: it is bad");
         assert_eq!(property(machine, name, "NRestarts")?, "0");
     }
-    assert_eq!(log(machine, "sick").map(|said| said.matches("stopped in order").count())?, 1);
-    assert_eq!(told(machine, "sick")?, ["unhealthy, 2 checks in a row failed, the last one: it is bad"]);
+    // Of a line that journald comes to after the unit's end it knows the unit, and not which run it was.
+    let said = machine.sh("journalctl --sync; journalctl -q -b -o cat -u yields-container")?;
+    assert_eq!(said.lines().filter(|line| *line == "stopped in order").count(), 1, "{said}");
+    assert_eq!(told(machine, "yields")?, ["unhealthy, 2 checks in a row failed, the last one: it is bad"]);
     // Longer than any delay before a restart.
     machine.let_pass(std::time::Duration::from_secs(3));
-    assert_eq!(property(machine, "sick", "ActiveState")?, "failed");
+    assert_eq!(property(machine, "yields", "ActiveState")?, "failed");
     // Somebody starts it again.
-    machine.sh("rm /srv/health/bad; systemctl start sick-container")?;
-    is(machine, "sick", "healthy")?;
-    forget(machine, &["sick", "deaf"])?;
+    machine.sh("rm /srv/health/bad; systemctl start yields-container")?;
+    is(machine, "yields", "healthy")?;
+    forget(machine, &["yields", "deaf"])?;
     Ok(())
 }
 
@@ -383,6 +392,7 @@ fn ready(stage: &mut Stage) -> Told {
     declare(machine, "never", &asks.replace("debian:13", "asks:1"))?;
     machine.sh("systemctl start --no-block never-container")?;
     is(machine, "never", "starting")?;
+    stays(machine)?;
     machine.sh("systemctl stop never-container")?;
     let said = machine.sh("journalctl --sync; journalctl -q -b -o cat SYSLOG_IDENTIFIER=never")?;
     assert!(said.contains("stopped in order"), "{said}");
@@ -461,9 +471,10 @@ fn older(stage: &mut Stage) -> Told {
     let health = format!(
         "ready = 'healthy'\nstop.signal = 'SIGUSR1'\n[health]\ninterval = '500ms'\nretries = 2\n{GOOD}"
     );
-    declare(machine, "sick", &file(&format!("rm -f /state/bad; {STAYS}"), &health))?;
+    declare(machine, "sick", &file(RECOVERS, &health))?;
     machine.sh("systemctl start sick-container")?;
     is(machine, "sick", "healthy")?;
+    stays(machine)?;
     machine.sh("touch /srv/health/bad")?;
     until(machine, "[[ $(systemctl show -P NRestarts sick-container) == 1 ]]")?;
     is(machine, "sick", "healthy")?;

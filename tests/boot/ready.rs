@@ -152,7 +152,7 @@ def stop(*_):
     sys.exit(0)
 signal.signal(signal.SIGINT, stop)
 tell("EXTEND_TIMEOUT_USEC=30000000")
-time.sleep(4)
+time.sleep(5)
 handed = dict(zip(os.environ.get("LISTEN_FDNAMES", "").split(":"), range(3, 3 + int(os.environ.get("LISTEN_FDS", 0)))))
 assert int(os.environ["LISTEN_PID"]) == os.getpid()
 port = socket.socket(fileno=handed["http"]).getsockname()[1]
@@ -186,7 +186,7 @@ fn kept(machine: &Machine) -> Told {
                  command = ['python3', '/srv/keeper.py']\nstop.timeout = '2s'\n\
                  [mounts]\n'/srv' = {{ bind = '/srv/keeper' }}\n\
                  [socket]\nlisten = ['127.0.0.1:7117']\nnames = ['http']\n\
-                 [systemd.Service]\nTimeoutStartSec = '2s'\n"
+                 [systemd.Service]\nTimeoutStartSec = '4s'\n"
             ),
         )?;
         machine.sh("systemctl start keeper-container")?;
@@ -247,7 +247,7 @@ fn reloaded(machine: &Machine, hears: bool) -> Told {
     // Without a word there is no success.
     for (silent, signal) in [(true, "SIGHUP"), (false, "SIGUSR1")] {
         let own =
-            format!("init = true\nreload.signal = '{signal}'\nsystemd.Service.TimeoutStartSec = '3s'\n");
+            format!("init = true\nreload.signal = '{signal}'\nsystemd.Service.TimeoutStartSec = '8s'\n");
         program(machine, "speaks", &own)?;
         machine.sh("touch /srv/speaks/go; systemctl restart speaks-container")?;
         machine.sh(if silent { "touch /srv/speaks/silent" } else { "true" })?;
