@@ -103,10 +103,13 @@ pub fn seen_by_all() -> impl Iterator<Item = Seen> {
         }
         let folder = entry.path();
         // Whose view can't be told from others' has one of its own.
-        if view(&folder).is_ok_and(|view| !known.insert(view)) {
+        let view = view(&folder).ok();
+        if view.as_ref().is_some_and(|view| known.contains(view)) {
             return None;
         }
+        // Where it has just ended, another one may still have that view.
         let list = fs::read(folder.join("mountinfo")).ok()?;
+        known.extend(view);
         Some(Seen { pid, list })
     })
 }

@@ -182,6 +182,7 @@ fn main() -> ExitCode {
     if arguments.list {
         return ExitCode::SUCCESS;
     }
+    packages::clear();
     tally.conclude()
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::containers::{DEBIAN, Image, import, until};
@@ -396,8 +396,18 @@ fn patient(machine: &Machine, line: &str) -> Result<()> {
     }
 }
 
-/// Packages, and the folder in which they were made.
-type Made = OnceLock<(Option<tempfile::TempDir>, Vec<PathBuf>)>;
+/// Packages that are there.
+type Made = OnceLock<Vec<PathBuf>>;
+
+/// The folders in which they were made.
+static FOLDERS: Mutex<Vec<tempfile::TempDir>> = Mutex::new(Vec::new());
+
+/// Removes all packages, when everything is told: what is static is dropped by nobody.
+pub fn clear() {
+    if let Ok(mut folders) = FOLDERS.lock() {
+        folders.clear();
+    }
+}
 
 /// The Debian packages; the first is the older one.
 pub fn packages() -> Result<&'static [PathBuf]> {
@@ -406,7 +416,7 @@ pub fn packages() -> Result<&'static [PathBuf]> {
         && MADE.get().is_none()
     {
         let there = in_folder(Path::new(&folder))?;
-        return Ok(&MADE.get_or_init(|| (None, there)).1);
+        return Ok(MADE.get_or_init(|| there));
     }
     made(&MADE, "packaging/deb")
 }
@@ -419,7 +429,7 @@ fn rpms() -> Result<&'static [PathBuf]> {
 
 /// The packages that a script makes, made once.
 fn made(packages: &'static Made, script: &str) -> Result<&'static [PathBuf]> {
-    if let Some((_, made)) = packages.get() {
+    if let Some(made) = packages.get() {
         return Ok(made);
     }
     let folder = tempfile::tempdir().context(|| "make a directory for packages")?;
@@ -434,7 +444,10 @@ fn made(packages: &'static Made, script: &str) -> Result<&'static [PathBuf]> {
         }
     }
     let there = in_folder(folder.path())?;
-    Ok(&packages.get_or_init(|| (Some(folder), there)).1)
+    if let Ok(mut folders) = FOLDERS.lock() {
+        folders.push(folder);
+    }
+    Ok(packages.get_or_init(|| there))
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
