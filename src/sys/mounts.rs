@@ -103,13 +103,14 @@ pub fn seen_by_all() -> impl Iterator<Item = Seen> {
         }
         let folder = entry.path();
         // Whose view can't be told from others' has one of its own.
-        let view = view(&folder).ok();
-        if view.as_ref().is_some_and(|view| known.contains(view)) {
+        let before = view(&folder).ok();
+        if before.as_ref().is_some_and(|view| known.contains(view)) {
             return None;
         }
         // Where it has just ended, another one may still have that view.
         let list = fs::read(folder.join("mountinfo")).ok()?;
-        known.extend(view);
+        // Where it has another view by now, nobody knows whose list that is.
+        known.extend(before.filter(|before| view(&folder).is_ok_and(|after| after == *before)));
         Some(Seen { pid, list })
     })
 }
