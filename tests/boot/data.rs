@@ -171,8 +171,8 @@ fn copies(stage: &mut Stage) -> Told {
 
     // Killed in the middle of a file: it isn't there, and what was there is what it was.
     machine.sh("head -c 20M /dev/urandom >/tmp/big; wharf cp /tmp/page guest:/srv/big")?;
-    machine.sh("(cd /tmp; tar -c big | head -c 9M; exec sleep 300) | wharf cp - guest:/srv & \
-         sleep 2; kill -9 $(pgrep -x wharf); kill %1; wait; :")?;
+    machine.sh("rm -f /tmp/fifo; mkfifo /tmp/fifo; wharf cp - guest:/srv </tmp/fifo & exec 3>/tmp/fifo; \
+         tar -C /tmp -c big | head -c 9M >&3; kill -9 $! && ! wait $!")?;
     assert_eq!(machine.sh("wharf exec guest cat /srv/big")?, "third");
     machine.sh("wharf cp /tmp/big guest:/srv/big && wharf cp guest:/srv/big - | tar -xO | cmp - /tmp/big")?;
 
@@ -245,8 +245,9 @@ fn archives(stage: &mut Stage) -> Told {
     assert_eq!(machine.sh("ls /var/lib/wharf/volumes/other")?, "version");
 
     // Killed in the middle: nothing of it is there, and the next one works.
-    machine.sh("(head -c 2k /tmp/kept.tar; exec sleep 300) | wharf volume import third - & \
-         sleep 2; kill -9 $(pgrep -x wharf); kill %1; wait; :")?;
+    machine.sh("rm -f /tmp/fifo; mkfifo /tmp/fifo; wharf volume import third - </tmp/fifo & exec 3>/tmp/fifo; \
+         head -c 2k /tmp/kept.tar >&3; until test -e /var/lib/wharf/volumes/.importing-third; do sleep .1; done; \
+         kill -9 $! && ! wait $!; rm /tmp/fifo")?;
     assert_eq!(machine.sh("ls -A /var/lib/wharf/volumes | grep third")?, ".importing-third");
     assert_eq!(machine.sh(format)?, "kept declared keeper -\nother declared reader -");
     machine.sh("wharf volume import third /tmp/kept.tar")?;

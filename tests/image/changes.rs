@@ -13,7 +13,7 @@ use wharf::image::{
 use wharf::plan::Footprint;
 use wharf::settings::Unpack;
 
-use crate::support::{Home, Tar, assert_same, describe, run};
+use crate::support::{Home, Tar, assert_same, describe, run, unmount};
 use crate::tools::merged;
 
 /// A store with an image of two layers, and its root unpacked.
@@ -246,7 +246,7 @@ fn what_the_start_made_is_left_out() {
     fs::write(at("etc/hosts"), "the program's own").unwrap();
     let own = container.diff();
     for mounted in ["proc", "var"] {
-        run("umount", &[at(mounted).to_str().unwrap()]);
+        unmount(at(mounted).to_str().unwrap());
     }
     assert_eq!(
         unknowing,

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Home, Tar, run};
+use crate::support::{Home, Tar, run, unmount};
 
 fn many_files(count: usize, size: usize) -> Vec<u8> {
     let text = "x".repeat(size);
@@ -105,7 +105,7 @@ fn a_full_disk_is_one_clear_error_and_leaves_nothing() {
     let result = home.import_bytes(many_files(4000, 4000), "big");
     let contents = home.contents();
     let small = home.import_bytes(Tar::new().file("a", "").end(), "small");
-    run("umount", &[state]);
+    unmount(state);
     let error = result.expect_err("it can't fit").to_string();
     assert!(error.contains("is full"), "{error}");
     assert_eq!(contents, Vec::<String>::new());
@@ -157,7 +157,7 @@ fn an_image_in_use_stays() {
     run("mount", &["-t", "overlay", "-o", &lower, "wharf-test", mounted]);
     let used = home.store.remove(&"used".parse().unwrap());
     let other = home.store.remove(&"other".parse().unwrap());
-    run("umount", &[mounted]);
+    unmount(mounted);
     assert!(matches!(used, Err(wharf::image::ImageError::InUse(_))), "{used:?}");
     assert_eq!(other.unwrap().layers, 1);
     assert!(home.tree("used").join("a").exists());

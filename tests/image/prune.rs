@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use wharf::image::{Needs, Wish};
 
-use crate::support::{Home, Tar, beside_mount, run};
+use crate::support::{Home, Tar, beside_mount, run, unmount};
 
 fn wharf(home: &Home, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_wharf"))
@@ -286,7 +286,7 @@ fn a_full_disk_gets_room() {
     let room = fs::write(home.path("more"), vec![1; 64 << 10]);
     let images = home.store.list();
     let left = fs::read_dir(home.path("incoming")).unwrap().count();
-    run("umount", &[state]);
+    unmount(state);
     assert!(full.is_err());
     assert_eq!(pruned.unwrap().images.len(), 1);
     room.expect("there is room again");

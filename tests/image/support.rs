@@ -202,6 +202,11 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Takes a mount away, also where another test is just starting a program, which has all open until it is that program.
+pub fn unmount(at: &str) {
+    run("umount", &["--lazy", at]);
+}
+
 /// A tree as text: every path with all that can be seen of it. Device nodes are left out, and the numbers of
 /// inodes stand for the first path that has them.
 pub fn describe(root: &Path, directory_times: bool) -> BTreeMap<Vec<u8>, String> {

@@ -704,7 +704,7 @@ fn a_full_disk_gives_one_error_and_keeps_nothing() {
         assert_eq!(home.contents(), Vec::<String>::new());
         assert_eq!(partials(&home), Vec::<String>::new(), "it would only keep the disk full");
     });
-    crate::support::run("umount", &[at]);
+    crate::support::unmount(at);
     result.unwrap();
 }
 
