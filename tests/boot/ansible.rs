@@ -34,10 +34,12 @@ struct Played {
     changed: u32,
 }
 
-/// Runs something of Ansible's, without colours and by its own words.
+/// Runs something of Ansible's, without colours and by its own words. What it has gathered about the host it knows the
+/// next time.
 fn ansible(machine: &Machine, line: &str) -> Result<Output> {
     let line = format!(
-        "cd {AT} && HOME=/root LC_ALL=C.UTF-8 ANSIBLE_NOCOLOR=1 ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3 {line}"
+        "cd {AT} && HOME=/root LC_ALL=C.UTF-8 ANSIBLE_NOCOLOR=1 ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3 \
+         ANSIBLE_GATHERING=smart ANSIBLE_CACHE_PLUGIN=jsonfile ANSIBLE_CACHE_PLUGIN_CONNECTION=/root/facts {line}"
     );
     machine.run_for(&line, PATIENCE)
 }

@@ -209,7 +209,7 @@ fn power_cuts(stage: &mut Stage) -> Told {
         pages += browsing.rest().iter().filter(|status| *status == "200").count();
         println!("    cut {time}: {} rows, {pages} pages acknowledged", rows.len());
         // Every other time the boot that follows is cut as well.
-        if time % 2 == 1 {
+        if time % 2 == 0 {
             machine.power_on()?;
             machine.let_pass(some_moment(Duration::from_secs(30)));
             machine.power_cut()?;

@@ -8,6 +8,7 @@
 //!   cache/KEY/disk          the same as a disk, or
 //!   cache/KEY/{disk,vmlinuz,initrd.img,key}  the full machine's, or
 //!   cache/KEY/image.tar     an image's root file system
+//!   cache/KEY/essential.tar what all of them begin with
 //!   runs.lock               held while a run is made or the dead ones are swept
 //!   runs/PID-N/             a machine of a test: its private copy, gone with it
 //!   named/NAME/             a machine started from the command line, until it is stopped
@@ -24,7 +25,7 @@ use super::process::tool;
 use super::recipe::Recipe;
 
 /// Raised when the way of making things changes: what is cached from before then no longer counts.
-const MAKING: u32 = 1;
+const MAKING: u32 = 2;
 
 /// Room on the full machine's disk. The file is sparse: only what is used takes space.
 const DISK_SIZE: &str = "6G";
@@ -44,6 +45,8 @@ pub enum Form {
     Disk,
     /// A root file system as a tar file.
     Tar,
+    /// The same with the lists of packages, for more to be installed into it.
+    Essential,
 }
 
 /// Where everything of ours lies: `target/machines`.
@@ -101,7 +104,7 @@ fn make(recipe: &Recipe, form: Form, half: &Path) -> Result<()> {
     write_files(recipe, &half.join("files"))?;
     bootstrap(recipe, form, half)?;
     match form {
-        Form::Tar | Form::RootDisk => Ok(()),
+        Form::Tar | Form::Essential | Form::RootDisk => Ok(()),
         Form::Root => {
             // Said here, since a machine without one would only be seen not to come up.
             let systemd = half.join("root/usr/lib/systemd/systemd");
@@ -123,22 +126,44 @@ fn write_files(recipe: &Recipe, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Debian's essential packages are unpacked and set up once for all recipes, and the lists of packages read once. What
+/// else a recipe has is installed into a copy of that.
 fn bootstrap(recipe: &Recipe, form: Form, half: &Path) -> Result<()> {
-    let (output, format) = if form == Form::Tar { ("image.tar", "tar") } else { ("root", "directory") };
+    let output = match form {
+        Form::Essential => ESSENTIAL,
+        Form::Tar => "image.tar",
+        Form::Root | Form::RootDisk | Form::Disk => "root",
+    };
+    let essential = match form {
+        Form::Essential => None,
+        _ => Some(get(&recipe.essential(), Form::Essential)?.join(ESSENTIAL)),
+    };
     tool("mmdebstrap", half, |command| {
         // A locale of the host that the root does not have makes its scripts complain.
         command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
         // What it leaves behind when it is killed is then swept with the rest.
         command.env("TMPDIR", half);
-        command.args(["--quiet", "--variant=minbase"]).arg(format!("--format={format}"));
-        if !recipe.package_list().is_empty() {
-            command.arg(format!("--include={}", recipe.package_list()));
-        }
+        command.args(["--quiet", if output == "root" { "--format=directory" } else { "--format=tar" }]);
         for pattern in recipe.left_out() {
             command.arg(format!("--dpkgopt=path-exclude={pattern}"));
         }
+        if let Some(essential) = &essential {
+            // The list of what is left out has just been written, and may be longer than theirs.
+            let tar = quoted(&essential.to_string_lossy());
+            command.args(["--variant=custom", "--skip=update"]).arg(format!(
+                "--setup-hook=tar -C \"$1\" --exclude=./etc/dpkg/dpkg.cfg.d/99mmdebstrap -xf {tar}"
+            ));
+        } else {
+            command.args(["--variant=minbase", "--skip=cleanup/apt/lists"]);
+        }
         if form == Form::Disk {
-            command.arg(format!("--setup-hook={}", before_kernel()));
+            command.arg(format!("--customize-hook={}", before_kernel()));
+        }
+        if !recipe.package_list().is_empty() {
+            // Debian may have newer ones by now than the lists know.
+            let apt = "chroot \"$1\" apt-get -q -y -o APT::Install-Recommends=false -o Dpkg::Options::=--force-unsafe-io";
+            let install = format!("{apt} install {}", recipe.package_list());
+            command.arg(format!("--customize-hook={install} || {{ {apt} update && {install}; }}"));
         }
         command.arg("--customize-hook=sync-in files /");
         for line in recipe.commands() {
@@ -148,6 +173,9 @@ fn bootstrap(recipe: &Recipe, form: Form, half: &Path) -> Result<()> {
     })?;
     Ok(())
 }
+
+/// The name of what other roots begin with.
+const ESSENTIAL: &str = "essential.tar";
 
 /// What must be there when the kernel's package makes its initramfs.
 fn before_kernel() -> String {

@@ -41,6 +41,8 @@ impl Recipe {
             )
             // A fixed identity: without it each boot would be a first boot.
             .command("rm -f /etc/machine-id && systemd-machine-id-setup --print")
+            // What is done at the first boot after an update was done by the packages.
+            .command("touch /etc/.updated /var/.updated")
     }
 
     /// The same on Debian 12: systemd 252, and in the full machine Linux 6.1, whose overlayfs wants all layers
@@ -226,6 +228,11 @@ impl Recipe {
             .command("systemctl enable systemd-networkd.service")
     }
 
+    /// What it has in common with all others of its release.
+    pub(super) fn essential(&self) -> Recipe {
+        Recipe { suite: self.suite, ..Recipe::new("essential") }
+    }
+
     /// Its name, for messages and for file names.
     pub fn name(&self) -> &str {
         self.name
@@ -238,7 +245,7 @@ impl Recipe {
 
     /// The packages besides the essential ones.
     pub(super) fn package_list(&self) -> String {
-        self.packages.join(",")
+        self.packages.join(" ")
     }
 
     /// The patterns of what is left out of the packages.
