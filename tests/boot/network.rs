@@ -378,6 +378,7 @@ fn flushed(stage: &mut Stage) -> Told {
     let log = machine.sh("journalctl --sync; journalctl -q -b -o cat -u wharf-network.service")?;
     assert!(log.contains("it is as it should be again"), "{log}");
     assert!(!log.contains("Starting"), "it is silent else: {log}");
+    machine.sh("systemctl stop nftables")?;
     Ok(forget(machine, &["web"])?)
 }
 

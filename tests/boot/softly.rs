@@ -11,6 +11,8 @@ pub const STORIES: &[Story] =
 
 fn softly(stage: &mut Stage) -> Told {
     let machine = with(stage, &[&DEBIAN])?;
+    // It flushes all rules as it stops, and as it starts.
+    machine.sh("systemctl enable --quiet --now nftables")?;
     let text = "image = 'debian:13'\nstop.timeout = 1\nautostart = false\n";
     let serves = "command = ['perl', '-MIO::Socket::INET', '-e', 'my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, \
          ReuseAddr => 1) or die; while (my $c = $s->accept) { print $c qq(it serves\\n) }']\n";
@@ -46,6 +48,12 @@ fn softly(stage: &mut Stage) -> Told {
     assert_eq!(machine.sh("wharf exec stays hostname")?, "stays");
     assert!(machine.sh("wharf ps")?.contains("8096:80"));
     assert_eq!(served()?, "it serves", "its port leads where it did");
+    let looks =
+        "systemctl is-active wharf-network.socket wharf-network.path wharf-network@etc-resolv.conf.path";
+    assert_eq!(machine.sh(looks)?, ["active"; 3].join("\n"));
+    assert_eq!(machine.sh("systemctl list-units --failed --no-legend --plain 'wharf-*'")?, "");
+    machine.sh("nft flush ruleset")?;
+    assert_eq!(served()?, "it serves", "what takes its port away is still heard of");
     assert_eq!(machine.sh("wharf changed stays checked")?, "");
     assert_eq!(
         machine.sh("wharf port --json stays >/dev/null && wharf apply --dry-run stays")?,
@@ -61,6 +69,7 @@ fn softly(stage: &mut Stage) -> Told {
     machine.sh("systemctl restart stays-container")?;
     assert_ne!(property(machine, "stays", "MainPID")?, pid);
     assert_eq!(served()?, "it serves");
+    machine.sh("systemctl disable --quiet --now nftables")?;
     forget(machine, &["stays", "goes", "checked"])?;
     Ok(())
 }
