@@ -247,7 +247,7 @@ fn archives(stage: &mut Stage) -> Told {
     // Killed in the middle: nothing of it is there, and the next one works.
     machine.sh("rm -f /tmp/fifo; mkfifo /tmp/fifo; wharf volume import third - </tmp/fifo & exec 3>/tmp/fifo; \
          head -c 2k /tmp/kept.tar >&3; until test -e /var/lib/wharf/volumes/.importing-third; do sleep .1; done; \
-         kill -9 $! && ! wait $!; rm /tmp/fifo")?;
+         rm /tmp/fifo; kill -9 $! && ! wait $!")?;
     assert_eq!(machine.sh("ls -A /var/lib/wharf/volumes | grep third")?, ".importing-third");
     assert_eq!(machine.sh(format)?, "kept declared keeper -\nother declared reader -");
     machine.sh("wharf volume import third /tmp/kept.tar")?;
